@@ -1,0 +1,1 @@
+"""The capability files shipped with ComputeFarm; data, not code."""

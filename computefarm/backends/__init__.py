@@ -1,0 +1,1 @@
+"""Places majordomo can send tasks."""

@@ -1,0 +1,1 @@
+"""Command lines: argv in, exit code out."""

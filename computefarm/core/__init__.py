@@ -1,0 +1,1 @@
+"""Decisions: what to place where and when. No sockets, files, clock, randomness or logging."""

@@ -1,0 +1,1 @@
+"""Where task output goes: files per task, bounded."""

@@ -1,0 +1,1 @@
+"""The doit side: loader, runner, database, reporter, commands."""

@@ -1,0 +1,611 @@
+"""The farm's vocabulary: every value that crosses between processes, and nothing else.
+
+Frozen structs, encoded as msgpack arrays.
+Fields are only ever added at the end and with a default, so that neighbours of another version still understand each other.
+One closed union per direction: `ToManager` and `FromManager`.
+Times in messages are seconds; a name that ends in `_at` is wall-clock time (display only),
+one that ends in `_s` is a duration from one host's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+PROTOCOL = 1
+"""Version of the dialogue; a manager refuses another one, by name."""
+
+Digest = bytes
+"""The 32 bytes of a sha256."""
+
+TaskKey = int
+"""A manager's own number for a task, unique within one epoch of that manager."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of everything on the wire."""
+
+
+# --- what is to be done ------------------------------------------------------------------------------
+
+
+class FileEntry(Message, frozen=True):
+    """One file of a task, by content."""
+
+    path: str
+    """Relative to the project (inputs) or to the task's directory (outputs); always with `/`, never `..`."""
+    digest: Digest
+    size: int
+    executable: bool = False
+
+
+class Action(Message, frozen=True):
+    """Everything that decides a task's result; its encoding's sha256 is the *action digest*.
+
+    Two equal actions are run once and share one result, so nothing that varies between users
+    (task names, priorities, paths outside the project) may enter here.
+    """
+
+    capability: str
+    commands: tuple[str | tuple[str, ...], ...]
+    """Run in order in one directory; a string by `/bin/sh -e -c`, a tuple as an argument vector."""
+    inputs: tuple[FileEntry, ...] = ()
+    """Sorted by path."""
+    outputs: tuple[str, ...] = ()
+    """Declared targets and outputs: files, folders or glob patterns; each must exist when the task ends."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Sorted; added to the minimal environment of DESIGN 2.4."""
+    timeout_s: float | None = None
+    platform: str = ""
+    fingerprint: str = ""
+    """The toolchain chosen for the run; empty when any will do."""
+    host_files: tuple[str, ...] = ()
+    """Absolute paths expected to exist on the worker."""
+    sandbox: bool = False
+    salt: str = ""
+    """Anything else that must tell two actions apart, such as parameters of a named action."""
+
+
+class Need(Message, frozen=True):
+    """What a worker must have for a task; tasks with equal needs share one queue."""
+
+    capability: str
+    version: str = ""
+    """A constraint such as `>=9` or `==12.2.0`; comma means and; empty means any."""
+    tags: tuple[tuple[str, str], ...] = ()
+    cpus: int = 1
+    """Slots taken while running."""
+    memory: int = 0
+    """Bytes that must be available."""
+    gpus: int = 0
+    exclusive: bool = False
+    """Alone on the worker."""
+    load: float = 1.0
+    """Load it is expected to add to the host, in cores."""
+    fingerprint: str = ""
+    """Only workers with this toolchain; empty means any."""
+
+
+class TaskSpec(Message, frozen=True):
+    """One task as submitted."""
+
+    task: int
+    """The client's own number, unique within its session."""
+    name: str
+    need: int
+    """Index into `Submit.needs`."""
+    action: bytes
+    """An encoded `Action`."""
+    priority: float = 0.0
+    """Higher first, within one session (the length in seconds of the longest path behind the task)."""
+    retries: int = 0
+    """More attempts after a failure of the command itself."""
+    read_cache: bool = True
+    """May be answered from the result cache (false for `-a`)."""
+    write_cache: bool = True
+    """The result may answer others later (false for `needs(cache=False)`)."""
+    kind: str = ""
+    """Tasks of one kind are expected to take similar time (the task's basename)."""
+
+
+class Outcome(StrEnum):
+    """How a task ended, in the words of `history`."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    BLOCKED = "blocked"
+    UP_TO_DATE = "up-to-date"
+
+
+class Piece(Message, frozen=True):
+    """Output of one stream of a task: whole lines, unless a line alone exceeds the limit."""
+
+    stream: int
+    """1 stdout, 2 stderr."""
+    created_at: float
+    text: str
+    seq: int = 0
+    """Counts the pieces of one attempt from 0."""
+
+
+class Result(Message, frozen=True):
+    """How one attempt ended and what it made."""
+
+    outcome: Outcome
+    exit_code: int | None = None
+    """Of the command that ended the task; None when it did not exit by itself."""
+    signal: int | None = None
+    reason: str = ""
+    """For people; empty on success."""
+    outputs: tuple[FileEntry, ...] = ()
+    run_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory: int = 0
+    """Bytes, of the largest process; 0 when unknown."""
+    bytes_in: int = 0
+    """Fetched for this attempt."""
+    bytes_out: int = 0
+    log: tuple[Piece, ...] = ()
+    """The task's output, at most 64 KiB: first and last half when there was more."""
+    missing: tuple[str, ...] = ()
+    """Declared outputs that were not produced."""
+
+
+# --- who is talking ----------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """First message on every connection."""
+
+    protocol: int
+    version: str
+    role: str
+    """`client`, `worker`, `monitor` or `viewer`."""
+    boot: str
+    """Random, one per process: joins a process's two connections, and tells a restart from a reconnect."""
+    channel: str = "control"
+    """`control` or `bulk`."""
+    host: str = ""
+    """Host id: machine id + CF_HOME."""
+    hostname: str = ""
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """The manager's answer to an accepted Hello."""
+
+    protocol: int
+    version: str
+    farm: str
+    epoch: str
+    """Changes whenever the manager starts with an empty table."""
+    heartbeat_s: float
+    """Say something at least this often; silence for three times as long is taken for death."""
+    peer: str = ""
+    """The name the manager uses for this process."""
+
+
+class Disconnect(Message, frozen=True, tag="disconnect"):
+    """The manager does not go on with this peer."""
+
+    code: str
+    """`version`, `role`, `key`, `name`, `protocol` (say Hello again) or `stopping`."""
+    text: str
+
+
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """I am alive; any other message says so too."""
+
+
+class Goodbye(Message, frozen=True, tag="goodbye"):
+    """I am leaving for good; what I ran is to be given to others at once."""
+
+    reason: str = ""
+
+
+class Join(Message, frozen=True, tag="join"):
+    """The one message an invitation's temporary key may send: enrol my own key."""
+
+    public_key: str
+    """Z85, 40 characters."""
+    name: str
+    """For people, in the authorized file: usually the host's name."""
+
+
+class Joined(Message, frozen=True, tag="joined"):
+    """The key is enrolled and the invitation burnt."""
+
+    farm: str
+    role: str
+
+
+# --- client → manager ---------------------------------------------------------------------------------
+
+
+class Submit(Message, frozen=True, tag="submit"):
+    """Tasks to run. Sending one twice is harmless: `(session, task)` names it."""
+
+    session: str
+    needs: tuple[Need, ...]
+    tasks: tuple[TaskSpec, ...]
+
+
+class Cancel(Message, frozen=True, tag="cancel"):
+    """Forget these tasks; all of the session when empty."""
+
+    session: str
+    tasks: tuple[int, ...] = ()
+    reason: str = ""
+
+
+class Taken(Message, frozen=True, tag="taken"):
+    """The client has these results in its hands; the manager may forget the tasks."""
+
+    session: str
+    tasks: tuple[int, ...]
+
+
+class Ask(Message, frozen=True, tag="ask"):
+    """A question; `Answer` carries the same number."""
+
+    number: int
+    about: str
+    """`status`, `offers` or `explain`."""
+    session: str = ""
+    task: str = ""
+
+
+# --- worker → manager ---------------------------------------------------------------------------------
+
+
+class Offer(Message, frozen=True):
+    """One capability a worker has proved to have."""
+
+    capability: str
+    version: str = ""
+    fingerprint: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    memory: int = 0
+    """Bytes a task is expected to need when it does not say."""
+
+
+class Running(Message, frozen=True):
+    """An attempt that a registering worker still has in hand."""
+
+    key: TaskKey
+    attempt: int
+    epoch: str = ""
+
+
+class Register(Message, frozen=True, tag="register"):
+    """What a worker offers. Sent after every Welcome, and again when the offer changes."""
+
+    worker: str
+    host: str
+    hostname: str
+    platform: str
+    slots: int
+    offers: tuple[Offer, ...]
+    cpus: int = 1
+    memory: int = 0
+    gpus: int = 0
+    running: tuple[Running, ...] = ()
+    tier: int = 0
+    """Workers of a higher tier get tasks only when all lower tiers are full or gone."""
+    weight: float = 1.0
+    """Speed relative to the others."""
+    max_load: float | None = None
+    """Strict limit of the host's load per core; None orders by load but never refuses."""
+    draining: bool = False
+
+
+class Begun(Message, frozen=True, tag="begun"):
+    """The attempt's first command has been started."""
+
+    key: TaskKey
+    attempt: int
+
+
+class Output(Message, frozen=True, tag="output"):
+    """Lines of a running attempt."""
+
+    key: TaskKey
+    attempt: int
+    pieces: tuple[Piece, ...]
+
+
+class Finished(Message, frozen=True, tag="finished"):
+    """An attempt ended. Re-sent until `Settled` arrives."""
+
+    key: TaskKey
+    attempt: int
+    result: Result
+    epoch: str = ""
+
+
+class Declined(Message, frozen=True, tag="declined"):
+    """The attempt was not started, or given back, through no fault of the task; it costs no attempt."""
+
+    key: TaskKey
+    attempt: int
+    reason: str
+    absent: tuple[Digest, ...] = ()
+    """Inputs that the manager said it had but could not deliver."""
+
+
+class Leaving(Message, frozen=True, tag="leaving"):
+    """No new work, please: the worker ends when what it runs has ended."""
+
+
+# --- monitor → manager --------------------------------------------------------------------------------
+
+
+class LoadReport(Message, frozen=True, tag="load"):
+    """How busy a host is, without ComputeFarm's own processes."""
+
+    host: str
+    hostname: str
+    load: float
+    """Runnable work per core: 1.0 means all cores busy."""
+    cpus: int
+    memory_total: int
+    memory_available: int
+    gpus: int = 0
+    disk_free: int = 0
+    users: int = 0
+    on_battery: bool = False
+    max_load: float | None = None
+    """The owner's strict limit for the whole host, per core."""
+    policy: str = ""
+    """What the owner's policy says now, for people; empty means no restriction."""
+    interval_s: float = 3.0
+    """The host is stale after three of these in silence."""
+    task_load: float = 0.0
+    """Our own processes' share, per core, in the same sample."""
+
+
+# --- manager → client ---------------------------------------------------------------------------------
+
+
+class Want(Message, frozen=True, tag="want"):
+    """Send these blobs on the bulk connection (to a client: inputs; to a worker: outputs)."""
+
+    digests: tuple[Digest, ...]
+
+
+class Pool(Message, frozen=True):
+    """Workers that offer the same thing, counted together."""
+
+    offer: Offer
+    platform: str
+    slots: int
+    workers: tuple[str, ...]
+
+
+class Offers(Message, frozen=True, tag="offers"):
+    """What the farm offers now; sent to a client after Welcome and whenever it changes."""
+
+    pools: tuple[Pool, ...]
+    settled: bool = True
+    """False for one lease after the manager's start, while workers may still be coming back."""
+
+
+class Placed(Message, frozen=True, tag="placed"):
+    """A task was given to a worker."""
+
+    session: str
+    task: int
+    attempt: int
+    worker: str
+    hostname: str
+
+
+class TaskOutput(Message, frozen=True, tag="task-output"):
+    """Lines of one of the session's tasks."""
+
+    session: str
+    task: int
+    attempt: int
+    pieces: tuple[Piece, ...]
+
+
+class Attempt(Message, frozen=True):
+    """One attempt, for `why` and `history`."""
+
+    attempt: int
+    worker: str
+    hostname: str
+    outcome: str
+    reason: str = ""
+    started_at: float = 0.0
+    run_s: float = 0.0
+
+
+class Done(Message, frozen=True, tag="done"):
+    """A task ended. Re-sent after a reconnect until `Taken`."""
+
+    session: str
+    task: int
+    result: Result
+    cached: bool = False
+    worker: str = ""
+    hostname: str = ""
+    queued_s: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Obstacle(Message, frozen=True):
+    """Why one worker or host does not take a task now."""
+
+    place: str
+    """`worker` or `host`."""
+    name: str
+    reason: str
+
+
+class Waiting(Message, frozen=True, tag="waiting"):
+    """Nothing can run these tasks at present; sent when the reason changes, and empty when it is over."""
+
+    session: str
+    tasks: tuple[int, ...]
+    need: Need
+    obstacles: tuple[Obstacle, ...]
+    offered: bool
+    """Some live worker meets capability, version, tags and fingerprint, and is only busy or held back."""
+    ever: bool
+    """Some worker did so since the manager started."""
+
+
+class HostStatus(Message, frozen=True):
+    """One host in `status`."""
+
+    host: str
+    hostname: str
+    online: bool
+    load: float | None
+    cpus: int
+    memory_total: int
+    memory_available: int
+    gpus: int
+    last_report_s: float | None
+    """Age of the last report; None when none came."""
+    policy: str
+
+
+class WorkerStatus(Message, frozen=True):
+    """One worker in `status`."""
+
+    worker: str
+    host: str
+    hostname: str
+    offers: tuple[Offer, ...]
+    slots: int
+    running: int
+    state: str
+    """`idle`, `busy`, `held` (over the owner's limit), `draining` or `silent`."""
+    tier: int
+    weight: float
+    done: int
+    failed: int
+
+
+class Status(Message, frozen=True):
+    """The whole farm at one moment."""
+
+    farm: str
+    version: str
+    uptime_s: float
+    hosts: tuple[HostStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+    waiting: int
+    running: int
+
+
+class Explanation(Message, frozen=True):
+    """What the manager knows of one task."""
+
+    task: str
+    state: str
+    """`unknown`, `waiting`, `running` or `ended`."""
+    obstacles: tuple[Obstacle, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Answer(Message, frozen=True, tag="answer"):
+    """The answer to the `Ask` with the same number; one of the last three is set."""
+
+    number: int
+    status: Status | None = None
+    pools: tuple[Pool, ...] | None = None
+    explanation: Explanation | None = None
+
+
+# --- manager → worker ---------------------------------------------------------------------------------
+
+
+class Run(Message, frozen=True, tag="run"):
+    """Start this attempt as soon as a slot is free."""
+
+    key: TaskKey
+    attempt: int
+    name: str
+    action: bytes
+    cpus: int = 1
+    memory: int = 0
+    session: str = ""
+    epoch: str = ""
+
+
+class Halt(Message, frozen=True, tag="halt"):
+    """End this attempt, or do not start it; the worker still answers with `Finished` or `Declined`."""
+
+    key: TaskKey
+    attempt: int
+    reason: str = ""
+
+
+class Settled(Message, frozen=True, tag="settled"):
+    """The manager has taken these results (or will never want them); stop re-sending."""
+
+    attempts: tuple[tuple[TaskKey, int], ...]
+
+
+class Drain(Message, frozen=True, tag="drain"):
+    """Take no new work and leave when idle."""
+
+
+# --- bulk, both directions ----------------------------------------------------------------------------
+
+
+class Slice(Message, frozen=True):
+    """Where a run of bytes belongs."""
+
+    digest: Digest
+    size: int
+    """Of the whole blob."""
+    offset: int
+    length: int
+
+
+class Chunk(Message, frozen=True, tag="chunk"):
+    """Blob data: the bytes of all slices, one after the other, follow in the next frame (≤ 1 MiB)."""
+
+    slices: tuple[Slice, ...]
+
+
+class Fetch(Message, frozen=True, tag="fetch"):
+    """Send me these blobs; unknown ones are named in `Absent`."""
+
+    slices: tuple[Slice, ...]
+    """`length` is how much is wanted from `offset`; the receiver asks again for the rest."""
+
+
+class Absent(Message, frozen=True, tag="absent"):
+    """These blobs cannot be had here."""
+
+    digests: tuple[Digest, ...]
+
+
+class Got(Message, frozen=True, tag="got"):
+    """Flow control: so many bytes of chunks have been taken since the last Got."""
+
+    received: int
+
+
+ToManager = (
+    Hello | Heartbeat | Goodbye | Join
+    | Submit | Cancel | Taken | Ask
+    | Register | Begun | Output | Finished | Declined | Leaving
+    | LoadReport
+    | Chunk | Fetch | Absent | Got
+)  # fmt: skip
+
+FromManager = (
+    Welcome | Disconnect | Heartbeat | Joined
+    | Want | Offers | Placed | TaskOutput | Done | Waiting | Answer
+    | Run | Halt | Settled | Drain
+    | Chunk | Fetch | Absent | Got
+)  # fmt: skip

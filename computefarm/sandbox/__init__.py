@@ -1,0 +1,1 @@
+"""Processes: running one attempt, and ending all of it."""

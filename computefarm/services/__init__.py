@@ -1,0 +1,1 @@
+"""Loops: one core, one transport and one clock each."""

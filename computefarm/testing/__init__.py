@@ -1,0 +1,1 @@
+"""Doubles that ComputeFarm and its users test with."""

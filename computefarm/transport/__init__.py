@@ -1,0 +1,1 @@
+"""Sockets, keys and frames: bytes in and out of one TCP port."""

@@ -1,0 +1,1 @@
+"""What a worker plug-in may rely on."""

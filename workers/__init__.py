@@ -1,0 +1,1 @@
+"""Worker plug-ins shipped with ComputeFarm; they import only `computefarm.worker_api`."""
