@@ -1,0 +1,130 @@
+"""Build Lua 5.4 on the farm: fetch the sources, compile each file as one task, link, run a script.
+
+majordomo run                    builds everything and runs primes.lua with the new Lua
+majordomo run compile:lvm        one file
+majordomo clean -a               removes what was built
+doit -n 2                        works too, on this machine alone
+
+Sources land in lua54/, everything built in build/.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from doit import create_after
+
+from computefarm import needs
+
+DOIT_CONFIG = {"default_tasks": ["primes"]}
+
+LUPA = "lupa==2.6"  # its source distribution carries the sources of Lua 5.4
+SOURCES = Path("lua54")
+BUILD = Path("build")
+BUILD.mkdir(exist_ok=True)  # for plain doit; on the farm a task finds the folders of its targets made
+
+GCC = "gcc -std=gnu99 -O2 -Wall -DLUA_USE_POSIX"
+NOT_PARTS = {"ltests.c", "onelua.c"}  # Lua's own tests, and all sources in one
+
+
+def task_fetch():
+    """Download and unpack the sources, once, on this machine."""
+    return {
+        "actions": [fetch],
+        "targets": [f"{SOURCES}/lua.c"],
+        "uptodate": [True],  # as long as the target is there
+    }
+
+
+# The list of sources is known only after the download, so these tasks are created after it.
+@create_after(executed="fetch", creates=["includes", "compile", "archive", "link"])
+def task_build():
+    """Compile, archive and link Lua."""
+    yield {"basename": "includes", "name": None, "doc": "Find the headers each file includes."}
+    yield {"basename": "compile", "name": None, "doc": "Compile each source, on any machine with gcc."}
+    for file in sorted(SOURCES.glob("*.[ch]")):
+        yield {
+            "basename": "includes",
+            "name": file.name,
+            "actions": [(includes, [file])],
+            "file_dep": [file],
+        }
+    sources = sorted(file for file in SOURCES.glob("*.c") if file.name not in NOT_PARTS)
+    for source in sources:
+        obj = f"{BUILD}/{source.stem}.o"
+        yield {
+            "basename": "compile",
+            "name": source.stem,
+            "actions": [f"{GCC} -c {source} -o {obj}"],
+            "file_dep": [source],
+            "calc_dep": [f"includes:{source.name}"],  # adds the headers, so only they travel and only they count
+            "targets": [obj],
+            "clean": True,
+            "meta": needs("gcc", timeout="5m"),
+        }
+    objects = [f"{BUILD}/{source.stem}.o" for source in sources if source.name != "lua.c"]
+    yield {
+        "basename": "archive",
+        "doc": "Put all objects but the main program into a library.",
+        "actions": [f"ar rcs {BUILD}/liblua.a {' '.join(objects)}"],
+        "file_dep": objects,
+        "targets": [f"{BUILD}/liblua.a"],
+        "clean": True,
+        "meta": needs("gcc"),
+    }
+    yield {
+        "basename": "link",
+        "doc": "Link the interpreter.",
+        "actions": [f"gcc -o {BUILD}/lua {BUILD}/lua.o {BUILD}/liblua.a -lm"],
+        "file_dep": [f"{BUILD}/lua.o", f"{BUILD}/liblua.a"],
+        "targets": [f"{BUILD}/lua"],
+        "clean": True,
+        "meta": needs("gcc"),
+    }
+
+
+def task_primes():
+    """Run a script with the Lua just built: no `needs`, so it runs here."""
+    return {
+        "actions": [f"{BUILD}/lua primes.lua"],
+        "file_dep": ["primes.lua", f"{BUILD}/lua"],
+        "task_dep": ["link"],
+        "verbosity": 2,
+    }
+
+
+def includes(file):
+    """Say which files of this folder `file` includes, and ask the same of each of them.
+
+    doit adds what is returned here to the task that named this one in its `calc_dep`.
+    A changed header is scanned again alone, and only the sources that reach it are compiled again.
+    """
+    names = re.findall(r'^[ \t]*#[ \t]*include[ \t]*"(.+?)"', file.read_text(), re.MULTILINE)
+    found = sorted({name for name in names if (SOURCES / name).is_file()} - {file.name})
+    return {
+        "file_dep": [f"{SOURCES}/{name}" for name in found],
+        "calc_dep": [f"includes:{name}" for name in found],
+    }
+
+
+def fetch():
+    """Download lupa's source distribution with this Python's pip and unpack Lua out of it."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--no-binary", ":all:"]
+    if all(importlib.util.find_spec(name) for name in ("setuptools", "wheel")):
+        pip.append("--no-build-isolation")  # 2 s instead of 2 minutes
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*pip, "--dest", folder, LUPA], check=True)
+        [sdist] = Path(folder).glob("*.tar.gz")
+        with tarfile.open(sdist) as archive:
+            members = [m for m in archive if re.search(r"/third-party/lua54/\w+\.[ch]$", m.name)]
+            archive.extractall(folder, members, filter="data")
+        [unpacked] = Path(folder).glob("*/third-party/lua54")
+        shutil.copytree(unpacked, SOURCES, dirs_exist_ok=True)
