@@ -1,0 +1,189 @@
+"""YAML text as plain values that remember their lines, for files whose errors must name the place.
+
+Only text, numbers, true/false, lists and mappings exist here: no tags, no dates, no objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from computefarm.errors import UsageError
+
+MAX_DEPTH = 20
+"""Levels of nesting; nothing we read needs more."""
+MAX_NODES = 20_000
+"""Values in one file after aliases are followed, so that a small file cannot grow into a huge one."""
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:null": lambda text: None,
+    "tag:yaml.org,2002:bool": lambda text: yaml.SafeLoader.bool_values[text.lower()],
+    "tag:yaml.org,2002:int": lambda text: int(text.replace("_", ""), 10),
+    "tag:yaml.org,2002:float": lambda text: float(text.replace("_", "")),
+}
+
+
+class Located:
+    """One value of a file, and where it stands."""
+
+    __slots__ = ("_kind", "field", "line", "source", "value")
+
+    def __init__(self, value: Any, source: str, line: int, field: str, kind: type[UsageError]) -> None:
+        self.value = value
+        """A scalar, a list of `Located`, or a dictionary of them."""
+        self.source = source
+        self.line = line
+        self.field = field
+        """Path from the top, as `probe.version`; empty for the whole file."""
+        self._kind = kind
+
+    def error(self, message: str) -> UsageError:
+        """Return the error that names file, line and field before `message`."""
+        place = f"field `{self.field}`: " if self.field else ""
+        return self._kind(f"{self.source}:{self.line}: {place}{message}")
+
+    def wrong(self, expected: str) -> UsageError:
+        """Return the error for a value of the wrong shape."""
+        return self.error(f"expected {expected}, got {self.shown()}")
+
+    def shown(self) -> str:
+        """Return the value as a reader of the file would name it."""
+        match self.value:
+            case dict():
+                return "a mapping"
+            case list():
+                return "a list"
+            case None:
+                return "nothing"
+            case bool():
+                return "true" if self.value else "false"
+            case str():
+                return f"the text {self.value!r}"
+            case _:
+                return f"the number {self.value!r}"
+
+    def mapping(self, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, Located]:
+        """Return a mapping's fields; with `known`, any other key is an error."""
+        if not isinstance(self.value, dict):
+            names = f" with the keys {', '.join(known)}" if known is not None else ""
+            raise self.wrong(f"a mapping{names}")
+        if known is not None:
+            known = tuple(known)
+            for key, child in self.value.items():
+                if key not in known:
+                    near = get_close_matches(key, known, n=1)
+                    guess = f"; did you mean `{near[0]}`?" if near else ""
+                    raise child.error(f"unknown key, expected one of {', '.join(known)}{guess}")
+        for key in required:
+            if key not in self.value:
+                raise self.error(f"`{key}` is missing")
+        return self.value
+
+    def items(self) -> list[Located]:
+        """Return a list's items."""
+        if not isinstance(self.value, list):
+            raise self.wrong("a list")
+        return self.value
+
+    def text(self) -> str:
+        """Return text that is not empty."""
+        if not isinstance(self.value, str):
+            quoted = " (put it in quotes)" if isinstance(self.value, int | float) else ""
+            raise self.wrong(f"text{quoted}")
+        if not self.value or "\0" in self.value:
+            raise self.wrong("text that is not empty")
+        return self.value
+
+    def texts(self) -> tuple[str, ...]:
+        """Return a list of texts."""
+        return tuple(item.text() for item in self.items())
+
+    def whole(self, least: int = 0) -> int:
+        """Return a whole number that is at least `least`."""
+        if type(self.value) is not int or self.value < least:
+            raise self.wrong(f"a whole number, at least {least}")
+        return self.value
+
+    def flag(self) -> bool:
+        """Return true or false."""
+        if type(self.value) is not bool:
+            raise self.wrong("true or false")
+        return self.value
+
+    def plain(self) -> Any:
+        """Return the value and all below it without their places."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+
+def read_yaml(text: str, source: str, kind: type[UsageError] = UsageError) -> Located:
+    """Return the one document in `text`; raise `kind` naming `source` and the line otherwise."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise kind(f"{source}:{line}: not YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise kind(f"{source}:1: not YAML: {' '.join(str(error).split())}") from error
+    if node is None:
+        raise kind(f"{source}:1: the file is empty")
+    return _Reader(source, kind).read(node, "", 0)
+
+
+class _Reader:
+    """Turns nodes into located values, and keeps count."""
+
+    def __init__(self, source: str, kind: type[UsageError]) -> None:
+        self._source = source
+        self._kind = kind
+        self._count = 0
+
+    def read(self, node: yaml.Node, field: str, depth: int) -> Located:
+        located = Located(None, self._source, node.start_mark.line + 1, field, self._kind)
+        self._count += 1
+        if depth > MAX_DEPTH or self._count > MAX_NODES:
+            raise located.error("too deep or too large")
+        if isinstance(node, yaml.MappingNode):
+            located.value = self._mapping(node, located, depth)
+        elif isinstance(node, yaml.SequenceNode):
+            located.value = [
+                self.read(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(node.value)
+            ]
+        else:
+            located.value = self._scalar(node, located)
+        return located
+
+    def _mapping(self, node: yaml.MappingNode, located: Located, depth: int) -> dict[str, Located]:
+        fields: dict[str, Located] = {}
+        for key_node, value_node in node.value:
+            key = self.read(key_node, located.field, depth + 1)
+            if not isinstance(key.value, str):
+                raise key.error(f"a key must be text, got {key.shown()} (put it in quotes)")
+            below = f"{located.field}.{key.value}" if located.field else key.value
+            child = self.read(value_node, below, depth + 1)
+            if key.value in fields:
+                raise key.error(f"`{key.value}` stands here twice, first on line {fields[key.value].line}")
+            # The key's line, not the value's: that is where a reader looks for the field.
+            child.line = key.line
+            fields[key.value] = child
+        return fields
+
+    def _scalar(self, node: yaml.Node, located: Located) -> Any:
+        convert = _SCALARS.get(node.tag)
+        if convert is None:
+            if node.tag.startswith("tag:yaml.org,2002:") and not node.tag.endswith("binary"):
+                return node.value  # dates and the like are text to us
+            raise located.error(f"the tag {node.tag!r} is not allowed: nothing in this file is evaluated")
+        try:
+            return convert(node.value)
+        except (ValueError, KeyError):
+            # YAML 1.1 sees numbers in 0x1f, 0b1 and 1:30; to everybody else they are text.
+            return node.value
