@@ -43,47 +43,49 @@ def task_fetch():
     }
 
 
-# The list of sources is known only after the download, so these tasks are created after it.
-@create_after(executed="fetch", creates=["includes", "compile", "archive", "link"])
-def task_build():
-    """Compile, archive and link Lua."""
-    yield {"basename": "includes", "name": None, "doc": "Find the headers each file includes."}
-    yield {"basename": "compile", "name": None, "doc": "Compile each source, on any machine with gcc."}
+# Which files there are is known only after the download, so the next tasks are created after it.
+@create_after(executed="fetch")
+def task_includes():
+    """Find the headers that each file includes."""
     for file in sorted(SOURCES.glob("*.[ch]")):
-        yield {
-            "basename": "includes",
-            "name": file.name,
-            "actions": [(includes, [file])],
-            "file_dep": [file],
-        }
-    sources = sorted(file for file in SOURCES.glob("*.c") if file.name not in NOT_PARTS)
-    for source in sources:
+        yield {"name": file.name, "actions": [(includes, [file])], "file_dep": [file]}
+
+
+@create_after(executed="includes")
+def task_compile():
+    """Compile each source, on any machine with gcc."""
+    for source in sources():
         obj = f"{BUILD}/{source.stem}.o"
         yield {
-            "basename": "compile",
             "name": source.stem,
             "actions": [f"{GCC} -c {source} -o {obj}"],
             "file_dep": [source],
-            "calc_dep": [f"includes:{source.name}"],  # adds the headers, so only they travel and only they count
+            "calc_dep": [f"includes:{source.name}"],  # adds the headers: only they travel, only they count
             "targets": [obj],
             "clean": True,
             "meta": needs("gcc", timeout="5m"),
         }
-    objects = [f"{BUILD}/{source.stem}.o" for source in sources if source.name != "lua.c"]
-    yield {
-        "basename": "archive",
-        "doc": "Put all objects but the main program into a library.",
+
+
+@create_after(executed="compile")
+def task_archive():
+    """Put all objects but the main program into a library."""
+    objects = [f"{BUILD}/{source.stem}.o" for source in sources() if source.name != "lua.c"]
+    return {
         "actions": [f"ar rcs {BUILD}/liblua.a {' '.join(objects)}"],
         "file_dep": objects,
         "targets": [f"{BUILD}/liblua.a"],
         "clean": True,
         "meta": needs("gcc"),
     }
-    yield {
-        "basename": "link",
-        "doc": "Link the interpreter.",
+
+
+def task_link():
+    """Link the interpreter."""
+    return {
         "actions": [f"gcc -o {BUILD}/lua {BUILD}/lua.o {BUILD}/liblua.a -lm"],
         "file_dep": [f"{BUILD}/lua.o", f"{BUILD}/liblua.a"],
+        "task_dep": ["archive"],
         "targets": [f"{BUILD}/lua"],
         "clean": True,
         "meta": needs("gcc"),
@@ -95,9 +97,13 @@ def task_primes():
     return {
         "actions": [f"{BUILD}/lua primes.lua"],
         "file_dep": ["primes.lua", f"{BUILD}/lua"],
-        "task_dep": ["link"],
         "verbosity": 2,
     }
+
+
+def sources():
+    """Return the files to compile."""
+    return sorted(file for file in SOURCES.glob("*.c") if file.name not in NOT_PARTS)
 
 
 def includes(file):
