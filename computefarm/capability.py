@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from computefarm.errors import CapabilityError, UsageError
+from computefarm.errors import CapabilityError
 
 from .located import Located, read_yaml
 from .needs import parse_requirement
@@ -81,7 +81,7 @@ class Capability(msgspec.Struct, frozen=True):
     source: str
     """The file, for messages."""
     probe: Probe = Probe()
-    fingerprint: tuple[str | Command, ...] = ()
+    fingerprint: tuple[str | VersionProbe, ...] = ()
     """Programs whose content enters the fingerprint: a name, or a command that prints a path or a name.
     Empty means that the version alone tells two toolchains apart."""
     resources: Resources = Resources()
@@ -173,18 +173,16 @@ def _tag(value: Located) -> VersionProbe:
     return _run_and_match(value)
 
 
-def _fingerprint(value: Located) -> tuple[str | Command, ...]:
+def _fingerprint(value: Located) -> tuple[str | VersionProbe, ...]:
     if value.value == "version":
         return ()
-    expected = (
-        "a list of programs, such as [gcc, as, {run: [gcc, -print-prog-name=cc1]}], or the word version"
-    )
+    expected = "a list of programs, such as [gcc, {run: [gcc, -print-prog-name=cc1]}], or the word version"
     if not isinstance(value.value, list) or not value.value:
         raise value.wrong(expected)
-    programs: list[str | Command] = []
+    programs: list[str | VersionProbe] = []
     for item in value.items():
         if isinstance(item.value, dict):
-            programs.append(_command(item.mapping(("run",), required=("run",))["run"]))
+            programs.append(_run_and_match(item))
         elif isinstance(item.value, str):
             programs.append(item.text())
         else:
@@ -202,12 +200,13 @@ def _resources(value: Located) -> Resources:
 
 
 def _size(value: Located) -> int:
-    if isinstance(value.value, str | int | float):
-        try:
-            return parse_size(value.value)
-        except UsageError as error:
-            raise value.wrong("a size such as 256MiB") from error
-    raise value.wrong("a size such as 256MiB")
+    expected = "a size such as 256MiB"
+    if type(value.value) is not int and not isinstance(value.value, str):
+        raise value.wrong(expected)
+    try:
+        return parse_size(value.value)
+    except ValueError as error:
+        raise value.wrong(expected) from error
 
 
 def _env(value: Located) -> tuple[tuple[str, str], ...]:

@@ -157,22 +157,27 @@ def _flag(name: str, value: object) -> bool:
     return value
 
 
-def _size(name: str, value: str | int) -> int:
+def _size(name: str, value: object) -> int:
     from .quantities import parse_size
 
+    expected = "a size such as '512MiB', or a number of bytes"
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _refuse(name, value, expected)
     try:
         return parse_size(value)
-    except UsageError as error:
-        raise _refuse(name, value, "a size such as '512MiB', or a number of bytes") from error
+    except ValueError as error:
+        raise _refuse(name, value, expected) from error
 
 
-def _duration(name: str, value: str | float) -> float:
+def _duration(name: str, value: object) -> float:
     from .quantities import parse_duration
 
     expected = "a duration such as '10m', or a number of seconds, more than 0"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _refuse(name, value, expected)
     try:
         seconds = parse_duration(value)
-    except UsageError as error:
+    except ValueError as error:
         raise _refuse(name, value, expected) from error
     if seconds <= 0:
         raise _refuse(name, value, expected)

@@ -1,0 +1,305 @@
+"""Find the capability files, and find out which of them this machine can honour.
+
+Files are read from the package, then from the user's configuration, then from the project; a later file
+replaces an earlier one that describes the same capability.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from difflib import get_close_matches
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Self, TypeVar
+
+import msgspec
+
+from computefarm.capability import Capability, Command, VersionProbe, parse
+from computefarm.errors import CapabilityError, FarmError, UsageError
+from computefarm.home import Home
+from computefarm.messages import Offer
+
+FOLDER = "capabilities"
+FINGERPRINT_DIGITS = 16
+"""Hex digits of a fingerprint: short enough to print, long enough never to meet another by chance."""
+_T = TypeVar("_T")
+SHOWN = 120
+"""Characters of a program's output that an error quotes."""
+
+
+class Catalogue:
+    """All capability files that apply here, by name."""
+
+    def __init__(self, capabilities: Iterable[Capability] = ()) -> None:
+        self._by_name = {capability.capability: capability for capability in capabilities}
+
+    @classmethod
+    def load(cls, home: Home | None = None, project: Path | None = None) -> Self:
+        """Read the package's files, then those of the user (`home`), then those of `project`.
+
+        Raises `CapabilityError` for any file that breaks the schema, used or not.
+        """
+        found = [parse(text, source) for text, source in _shipped()]
+        for folder in (home.config if home else None, project):
+            if folder is not None:
+                found += [parse(text, source) for text, source in _in_folder(folder / FOLDER)]
+        return cls(found)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all capabilities, sorted."""
+        return tuple(sorted(self._by_name))
+
+    def get(self, name: str) -> Capability:
+        """Return the capability called `name`; raise `UsageError` with the nearest names."""
+        if name in self._by_name:
+            return self._by_name[name]
+        near = get_close_matches(name, self.names(), n=3)
+        guess = f"; did you mean {' or '.join(repr(other) for other in near)}?" if near else ""
+        raise UsageError(
+            f"no capability file describes {name!r}; there are: {', '.join(self.names()) or 'none'}{guess}"
+        )
+
+
+def _shipped() -> list[tuple[str, str]]:
+    """Return text and source of the package's own files."""
+    entries = sorted(files("computefarm.capabilities").iterdir(), key=lambda entry: entry.name)
+    return [
+        (entry.read_text(encoding="utf-8"), f"computefarm.capabilities/{entry.name}")
+        for entry in entries
+        if entry.name.endswith((".yaml", ".yml"))
+    ]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, str]]:
+    """Return text and source of a folder's files; an absent folder has none."""
+    if not folder.is_dir():
+        return []
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != "."
+    )
+    read: list[tuple[str, str]] = []
+    names: dict[str, Path] = {}
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CapabilityError(f"{path}: cannot be read: {error}") from error
+        name = parse(text, str(path)).capability
+        # Between folders a later file wins on purpose; within one it would win by accident.
+        if name in names:
+            raise CapabilityError(
+                f"{path}: describes {name!r}, and so does {names[name]}; remove one of them"
+            )
+        names[name] = path
+        read.append((text, str(path)))
+    return read
+
+
+# --- probing ------------------------------------------------------------------------------------------
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """What probing one capability showed."""
+
+    capability: str
+    offer: Offer | None
+    """None when something is missing."""
+    missing: tuple[str, ...] = ()
+    """For people: everything that keeps this machine from offering it."""
+
+
+class ProgramDigests:
+    """Digests of program files, kept between processes: a compiler has tens of megabytes."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self._path = cache / "program-digests" if cache else None
+
+    def digest(self, program: Path) -> str:
+        """Return the sha256 (hex) of the file behind `program`; raises `OSError`."""
+        real = program.resolve(strict=True)
+        facts = real.stat()
+        state = f"{real}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\0{facts.st_dev}"
+        entry = (
+            self._path / sha256(state.encode(errors="surrogateescape")).hexdigest() if self._path else None
+        )
+        if entry is not None and (known := _digest_in(entry)):
+            return known
+        hashed = sha256()
+        with real.open("rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+        if entry is not None:
+            _keep(entry, hashed.hexdigest())
+        return hashed.hexdigest()
+
+
+def _digest_in(entry: Path) -> str | None:
+    try:
+        text = entry.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    # A torn or foreign file is no digest.
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
+
+
+def _keep(entry: Path, digest: str) -> None:
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
+        temporary.write_text(digest, encoding="ascii")
+        temporary.replace(entry)
+    except OSError:
+        return  # a full or read-only cache costs time at the next start, nothing else
+
+
+def platform_name() -> str:
+    """Return this machine's platform, as `linux-x86_64` or `darwin-arm64`."""
+    return f"{platform.system().lower()}-{platform.machine().lower()}"
+
+
+def probe(
+    capability: Capability,
+    environ: Mapping[str, str],
+    *,
+    timeout: float = 10.0,
+    cache: Path | None = None,
+) -> Probed:
+    """Find out whether this machine can honour `capability`, with the programs on the PATH of `environ`.
+
+    `timeout` (seconds) holds for each program that is run; `cache` keeps programs' digests for the next time.
+    Never raises for what a machine lacks: that is `Probed.missing`.
+    """
+    return _Prober(capability, environ, timeout, ProgramDigests(cache)).probe()
+
+
+def probe_all(
+    capabilities: Sequence[Capability],
+    environ: Mapping[str, str],
+    *,
+    timeout: float = 10.0,
+    cache: Path | None = None,
+) -> tuple[Probed, ...]:
+    """Probe several capabilities at the same time; answers come in the order given."""
+    if not capabilities:
+        return ()
+    with ThreadPoolExecutor(max_workers=min(8, len(capabilities)), thread_name_prefix="probe") as threads:
+        return tuple(threads.map(lambda one: probe(one, environ, timeout=timeout, cache=cache), capabilities))
+
+
+class _Lacking(FarmError):
+    """One thing that is missing; never leaves this module."""
+
+
+class _Prober:
+    """Probes one capability; each program is started once, however many answers are taken from it."""
+
+    def __init__(
+        self, capability: Capability, environ: Mapping[str, str], timeout: float, digests: ProgramDigests
+    ) -> None:
+        self._capability = capability
+        self._path = environ.get("PATH", os.defpath)
+        # The C locale: programs translate the words we look for.
+        self._environ = {**environ, **dict(capability.env), "LC_ALL": "C", "LANGUAGE": ""}
+        self._timeout = timeout
+        self._digests = digests
+        self._printed: dict[Command, Future[str]] = {}
+        self._missing: list[str] = []
+
+    def probe(self) -> Probed:
+        """Run every program the capability names, side by side, and say everything that is missing."""
+        name = self._capability.capability
+        probes = self._capability.probe
+        asked = [one for _, one in probes.tags if not isinstance(one, str)]
+        asked += [one for one in self._capability.fingerprint if not isinstance(one, str)]
+        if probes.version is not None:
+            asked.append(probes.version)
+        commands = {one.run for one in asked}
+        with ThreadPoolExecutor(max_workers=max(1, len(commands)), thread_name_prefix="probe") as threads:
+            self._printed = {command: threads.submit(self._run, command) for command in sorted(commands)}
+            version = self._try(self._ask, probes.version) if probes.version is not None else ""
+            tags = tuple(
+                (tag, one if isinstance(one, str) else self._try(self._ask, one)) for tag, one in probes.tags
+            )
+            identities = [self._try(self._identity, program) for program in self._capability.fingerprint]
+        if self._missing:
+            return Probed(name, None, tuple(dict.fromkeys(self._missing)))
+        memory = self._capability.resources.memory
+        return Probed(name, Offer(name, version, _fingerprint(name, version, identities), tags, memory))
+
+    def _try(self, ask: Callable[[_T], str], about: _T) -> str:
+        """Return the answer, or note what is missing and return nothing."""
+        try:
+            return ask(about)
+        except _Lacking as lacking:
+            self._missing.append(str(lacking))
+            return ""
+
+    def _ask(self, probe: VersionProbe) -> str:
+        """Return what a program says about itself."""
+        text = self._printed[probe.run].result()
+        if not probe.match:
+            return text
+        found = re.search(probe.match, text)
+        if found is None:
+            raise _Lacking(
+                f"{' '.join(probe.run)} printed {_short(text)}, which does not match {probe.match!r}"
+            )
+        return (found[1] if found.re.groups and found[1] is not None else found[0]).strip()
+
+    def _run(self, command: Command) -> str:
+        program = self._find(command[0])
+        said = " ".join(command)
+        try:
+            done = subprocess.run(
+                [str(program), *command[1:]],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=self._timeout,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _Lacking(f"{said} gave no answer within {self._timeout:g} s") from error
+        except (OSError, ValueError) as error:
+            raise _Lacking(f"{said} cannot be started: {error}") from error
+        if done.returncode != 0:
+            how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+            raise _Lacking(f"{said} failed with {how}: {_short(done.stdout)}")
+        return done.stdout.strip()
+
+    def _find(self, program: str) -> Path:
+        found = shutil.which(program, path=self._path)
+        if found is None:
+            where = "" if "/" in program else f" in PATH ({self._path})"
+            raise _Lacking(f"{program}: not found{where}")
+        return Path(found)
+
+    def _identity(self, program: str | VersionProbe) -> str:
+        """Return the digest of a program's file."""
+        # gcc prints a bare name for a program that it takes from the PATH.
+        name = program if isinstance(program, str) else self._ask(program)
+        path = self._find(name)
+        try:
+            return self._digests.digest(path)
+        except OSError as error:
+            raise _Lacking(f"{name}: {path} cannot be read: {error.strerror}") from error
+
+
+def _fingerprint(name: str, version: str, identities: Sequence[str]) -> str:
+    parts = (name, version, platform_name(), *identities)
+    return sha256("\0".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= SHOWN else line[:SHOWN] + "…")

@@ -1,0 +1,52 @@
+"""What a worker plug-in promises, and what it is given.
+
+A *command plug-in* turns an action into argument vectors and does nothing else: the worker runs them, in the
+task's private directory, with its own limits, log streaming and output checks. That keeps every plug-in pure,
+quick to test, and unable to leave processes behind.
+
+Plug-ins that stay resident and answer requests without a process of their own will be a second kind, added
+beside this one when the first of them exists; `name` is common to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from computefarm.errors import TaskError
+from computefarm.messages import Action
+
+__all__ = ["Action", "CommandPlugin", "TaskContext", "TaskError"]
+
+
+class TaskContext(msgspec.Struct, frozen=True):
+    """What a plug-in may know of the place where an action is about to run."""
+
+    task: str
+    """The task's name, for people."""
+    attempt: int
+    directory: str
+    """Absolute path of the private directory; every command starts in it."""
+    environ: Mapping[str, str]
+    """The environment the commands will get."""
+    cpus: int = 1
+    """Slots the task holds, for tools that take a number of threads."""
+    memory: int = 0
+    """Bytes the task asked for; 0 when it did not say."""
+
+
+@runtime_checkable
+class CommandPlugin(Protocol):
+    """Turns an action into commands."""
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name, as capability files write it in `worker:`."""
+
+    def commands(self, action: Action, context: TaskContext) -> tuple[tuple[str, ...], ...]:
+        """Return the argument vectors to run, in order; the first that fails ends the task.
+
+        Pure: reads no files, starts nothing. Raises `TaskError` for an action it cannot execute.
+        """
