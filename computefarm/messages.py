@@ -545,6 +545,8 @@ class Halt(Message, frozen=True, tag="halt"):
     key: TaskKey
     attempt: int
     reason: str = ""
+    unless_begun: bool = False
+    """Only give it back if it has not been started; a running attempt goes on."""
 
 
 class Settled(Message, frozen=True, tag="settled"):

@@ -1,0 +1,352 @@
+"""A worker's side of the dialogue: what to start, what to stop, what to say and when.
+
+It knows nothing of sockets, processes and blobs. Its shell says `Hello` when a connection is there, hands every message
+of the control connection to `receive`, wakes it at `next_deadline`, and obeys the commands in order.
+
+Three things an attempt can be here: in the backlog (received, not started), in hand (started), or ended with a result
+that is held and said again until the manager settles it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import assert_never
+
+import msgspec
+
+from computefarm.messages import (
+    Absent,
+    Answer,
+    Begun,
+    Chunk,
+    Declined,
+    Digest,
+    Disconnect,
+    Done,
+    Drain,
+    Fetch,
+    Finished,
+    FromManager,
+    Goodbye,
+    Got,
+    Halt,
+    Heartbeat,
+    Joined,
+    Leaving,
+    Offers,
+    Placed,
+    Register,
+    Result,
+    Run,
+    Running,
+    Settled,
+    TaskKey,
+    TaskOutput,
+    ToManager,
+    Waiting,
+    Want,
+    Welcome,
+)
+
+REMEMBERED = 4096
+"""Attempts of the past that a late copy of their `Run` cannot start again."""
+
+RESEND_BEATS = 3
+"""Heartbeats after which a result that nobody settled is said again."""
+
+SILENT_BEATS = 3
+"""Heartbeats of silence after which the manager is taken for gone."""
+
+
+class Say(msgspec.Struct, frozen=True):
+    """Send `message` to the manager."""
+
+    message: ToManager
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Begin this attempt now; report with `begun`, then `ended` or `decline`."""
+
+    run: Run
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End this attempt's processes; report with `ended` all the same."""
+
+    key: TaskKey
+    attempt: int
+    reason: str
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """Send these output blobs on the bulk connection."""
+
+    digests: tuple[Digest, ...]
+
+
+class Reconnect(msgspec.Struct, frozen=True):
+    """Give up this connection, make a new one and say `Hello` on it."""
+
+    reason: str
+
+
+class Quit(msgspec.Struct, frozen=True):
+    """The worker's life is over."""
+
+    reason: str
+    code: str = ""
+    """The `Disconnect` code when the manager refused us; empty for a normal end."""
+
+
+WorkerCommand = Say | Start | Stop | Upload | Reconnect | Quit
+
+_Name = tuple[TaskKey, int]
+
+
+class WorkerSession:
+    """What one worker has in hand and owes the manager."""
+
+    def __init__(self, name: str, slots: int, heartbeat_s: float = 2.0, *, now: float = 0.0) -> None:
+        self.name = name
+        self.slots = slots
+        self.epoch = ""
+        self.draining = False
+        self._heartbeat_s = heartbeat_s
+        self._register: Register | None = None
+        self._linked = False
+        self._welcome = False
+        self._said_at = now
+        self._heard_at = now
+        self._backlog: deque[Run] = deque()
+        self._hand: dict[_Name, Run] = {}
+        self._used = 0
+        self._stopped: set[_Name] = set()
+        self._orphans: dict[_Name, Run] = {}
+        self._results: dict[_Name, Finished] = {}
+        self._resend_at = now
+        self._seen: OrderedDict[_Name, None] = OrderedDict()
+
+    # --- what the shell reports -----------------------------------------------------------------------
+
+    def offer(self, register: Register, now: float) -> list[WorkerCommand]:
+        """Set what this worker offers; said after every Welcome and now when there is a connection."""
+        self._register = msgspec.structs.replace(register, worker=self.name, slots=self.slots)
+        return self._say(self._registration(), now=now) if self._welcome else []
+
+    def connected(self, now: float) -> list[WorkerCommand]:
+        """A connection exists and the shell has said `Hello` on it."""
+        self._linked = True
+        self._heard_at = now
+        return []
+
+    def disconnected(self, now: float) -> list[WorkerCommand]:
+        """The connection is gone: finish what runs, hold the results, start nothing more.
+
+        The manager gives a lost worker's attempts to others, so one that has not begun must not begin any more.
+        """
+        self._linked = self._welcome = False
+        for run in self._backlog:
+            self._seen.pop((run.key, run.attempt), None)
+        self._backlog.clear()
+        return []
+
+    def begun(self, key: TaskKey, attempt: int, now: float) -> list[WorkerCommand]:
+        """The attempt's first command runs."""
+        if not self._welcome or (key, attempt) not in self._hand:
+            return []
+        return self._say(Begun(key, attempt), now=now)
+
+    def ended(self, key: TaskKey, attempt: int, result: Result, now: float) -> list[WorkerCommand]:
+        """The attempt is over; its result is said until the manager settles it."""
+        name = (key, attempt)
+        if self._orphans.pop(name, None) is not None:
+            return self._next(now)
+        run = self._hand.pop(name, None)
+        if run is None:
+            return []
+        self._used -= run.cpus
+        self._stopped.discard(name)
+        finished = Finished(key, attempt, result, run.epoch or self.epoch)
+        if not self._results:
+            self._resend_at = now + RESEND_BEATS * self._heartbeat_s
+        self._results[name] = finished
+        said = self._say(finished, now=now) if self._welcome else []
+        return said + self._next(now)
+
+    def decline(
+        self, key: TaskKey, attempt: int, reason: str, now: float, absent: tuple[Digest, ...] = ()
+    ) -> list[WorkerCommand]:
+        """The attempt could not be started, or is given back, through no fault of the task."""
+        name = (key, attempt)
+        if self._orphans.pop(name, None) is not None:
+            return self._next(now)
+        run = self._hand.pop(name, None)
+        if run is None:
+            return []
+        self._used -= run.cpus
+        self._stopped.discard(name)
+        said = self._say(Declined(key, attempt, reason, absent), now=now) if self._welcome else []
+        return said + self._next(now)
+
+    def leave(self, now: float, reason: str = "draining") -> list[WorkerCommand]:
+        """Take no new work, give back what has not begun, and quit when the rest has ended."""
+        if self.draining:
+            return []
+        self.draining = True
+        commands: list[WorkerCommand] = []
+        if self._welcome:
+            commands += self._say(Leaving(), now=now)
+            for run in self._backlog:
+                commands += self._say(Declined(run.key, run.attempt, reason), now=now)
+        self._backlog.clear()
+        return commands + self._next(now)
+
+    @property
+    def running(self) -> tuple[Run, ...]:
+        """Return the attempts that were started and have not ended."""
+        return tuple(self._hand.values())
+
+    # --- what the manager says ------------------------------------------------------------------------
+
+    def receive(self, message: FromManager, now: float) -> list[WorkerCommand]:
+        """Return what to do about one message of the manager."""
+        self._heard_at = now
+        match message:
+            case Run():
+                return self._run(message, now)
+            case Settled():
+                for name in message.attempts:
+                    self._results.pop(name, None)
+                return self._next(now) if self.draining else []
+            case Halt():
+                return self._halt(message, now)
+            case Want():
+                return [Upload(message.digests)]
+            case Welcome():
+                return self._welcomed(message, now)
+            case Drain():
+                return self.leave(now)
+            case Disconnect():
+                return self._refused(message, now)
+            case Heartbeat() | Joined() | Offers() | Placed() | TaskOutput() | Done() | Waiting() | Answer():
+                return []
+            case Chunk() | Fetch() | Absent() | Got():
+                return []  # bulk traffic is the shell's own business
+            case _:
+                assert_never(message)
+
+    def tick(self, now: float) -> list[WorkerCommand]:
+        """Say what time alone makes necessary."""
+        if not self._linked:
+            return []
+        if now >= self._heard_at + SILENT_BEATS * self._heartbeat_s:
+            self.disconnected(now)
+            return [Reconnect(f"the manager has been silent for {now - self._heard_at:.0f} s")]
+        if not self._welcome:
+            return []
+        commands: list[WorkerCommand] = []
+        if self._results and now >= self._resend_at:
+            commands += self._say(*self._results.values(), now=now)
+            self._resend_at = now + RESEND_BEATS * self._heartbeat_s
+        if now >= self._said_at + self._heartbeat_s:
+            commands += self._say(Heartbeat(), now=now)
+        return commands
+
+    def next_deadline(self) -> float | None:
+        """Return when to call `tick`; None while there is no connection."""
+        if not self._linked:
+            return None
+        deadline = self._heard_at + SILENT_BEATS * self._heartbeat_s
+        if self._welcome:
+            deadline = min(deadline, self._said_at + self._heartbeat_s)
+            if self._results:
+                deadline = min(deadline, self._resend_at)
+        return deadline
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _say(self, *messages: ToManager, now: float) -> list[WorkerCommand]:
+        self._said_at = now
+        return [Say(message) for message in messages]
+
+    def _registration(self) -> Register:
+        assert self._register is not None
+        running = [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._hand.values()]
+        running += [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._backlog]
+        running += [Running(held.key, held.attempt, held.epoch) for held in self._results.values()]
+        return msgspec.structs.replace(self._register, running=tuple(running), draining=self.draining)
+
+    def _welcomed(self, welcome: Welcome, now: float) -> list[WorkerCommand]:
+        self._linked = self._welcome = True
+        self._heartbeat_s = welcome.heartbeat_s
+        commands = self._new_epoch(welcome.epoch) if welcome.epoch != self.epoch else []
+        if self._register is not None:
+            commands += self._say(self._registration(), now=now)
+        commands += self._say(*self._results.values(), now=now)
+        self._resend_at = now + RESEND_BEATS * self._heartbeat_s
+        return commands + self._next(now)
+
+    def _new_epoch(self, epoch: str) -> list[WorkerCommand]:
+        """Let go of everything an earlier manager gave us: this one has never heard of it."""
+        self.epoch = epoch
+        self._results.clear()
+        self._seen.clear()
+        self._backlog.clear()
+        self._orphans.update(self._hand)
+        self._hand.clear()
+        self._used = 0
+        reason = "the manager restarted and no longer knows this task"
+        return [Stop(run.key, run.attempt, reason) for run in self._orphans.values()]
+
+    def _run(self, run: Run, now: float) -> list[WorkerCommand]:
+        name = (run.key, run.attempt)
+        if not self._welcome or (run.epoch and run.epoch != self.epoch) or name in self._seen:
+            return []
+        self._seen[name] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        if self.draining:
+            return self._say(Declined(run.key, run.attempt, "draining"), now=now)
+        self._backlog.append(run)
+        return self._next(now)
+
+    def _halt(self, halt: Halt, now: float) -> list[WorkerCommand]:
+        name = (halt.key, halt.attempt)
+        for run in self._backlog:
+            if (run.key, run.attempt) == name:
+                self._backlog.remove(run)
+                return self._say(Declined(halt.key, halt.attempt, "recalled"), now=now)
+        if name in self._hand:
+            if halt.unless_begun or name in self._stopped:
+                return []
+            self._stopped.add(name)
+            return [Stop(halt.key, halt.attempt, halt.reason)]
+        if (held := self._results.get(name)) is not None:
+            return self._say(held, now=now)
+        self._seen[name] = None
+        return self._say(Declined(halt.key, halt.attempt, "not here"), now=now)
+
+    def _refused(self, message: Disconnect, now: float) -> list[WorkerCommand]:
+        self.disconnected(now)
+        if message.code in ("protocol", "stopping"):
+            return [Reconnect(message.text)]
+        return [Quit(message.text, message.code)]
+
+    def _next(self, now: float) -> list[WorkerCommand]:
+        """Start what fits, first come first served, or quit when a drained worker has nothing left to do."""
+        commands: list[WorkerCommand] = []
+        while self._backlog and self._welcome and self._fits(self._backlog[0]):
+            run = self._backlog.popleft()
+            self._hand[run.key, run.attempt] = run
+            self._used += run.cpus
+            commands.append(Start(run))
+        if self.draining and not (self._backlog or self._hand or self._orphans or self._results):
+            if self._welcome:
+                commands += self._say(Goodbye("drained"), now=now)
+            commands.append(Quit("drained"))
+        return commands
+
+    def _fits(self, run: Run) -> bool:
+        """An orphan still occupies its slots; a task wider than the worker runs alone."""
+        used = self._used + sum(orphan.cpus for orphan in self._orphans.values())
+        return used == 0 or used + run.cpus <= self.slots
