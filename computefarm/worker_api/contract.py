@@ -10,7 +10,6 @@ beside this one when the first of them exists; `name` is common to both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -24,13 +23,8 @@ __all__ = ["Action", "CommandPlugin", "TaskContext", "TaskError"]
 class TaskContext(msgspec.Struct, frozen=True):
     """What a plug-in may know of the place where an action is about to run."""
 
-    task: str
-    """The task's name, for people."""
-    attempt: int
     directory: str
     """Absolute path of the private directory; every command starts in it."""
-    environ: Mapping[str, str]
-    """The environment the commands will get."""
     cpus: int = 1
     """Slots the task holds, for tools that take a number of threads."""
     memory: int = 0

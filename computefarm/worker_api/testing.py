@@ -52,8 +52,7 @@ def run(
         **dict(action.env),
         **(environ or {}),
     }
-    context = TaskContext(task="test", attempt=1, directory=str(directory), environ=surroundings)
-    commands = plugin.commands(action, context)
+    commands = plugin.commands(action, TaskContext(directory=str(directory)))
     out, err, code = "", "", 0
     for command in commands:
         done = subprocess.run(
