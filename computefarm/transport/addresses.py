@@ -1,0 +1,76 @@
+"""Addresses as people type them and as ZeroMQ wants them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import msgspec
+
+from computefarm.errors import Refused, UsageError
+
+DEFAULT_PORT = 11989
+_ADDRESS = re.compile(r"(?:tcp://)?(?P<host>\[[^\]]+\]|[^:\[\]/]*|\*)(?::(?P<port>\d+|\*))?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A host (name, IPv4, or IPv6 without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if self.is_ipv6 else self.host
+        return f"tcp://{host}:{self.port}"
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Return whether the host is a literal IPv6 address."""
+        return ":" in self.host
+
+    @property
+    def is_loopback(self) -> bool:
+        """Return whether only processes of this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
+    """Return the address in `tcp://HOST:PORT`, `HOST:PORT`, `HOST` or `[::1]:PORT`; port `*` is 0, host `*` is `0.0.0.0`.
+
+    Raises `UsageError` for anything else.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"not an address: {text!r} (tcp://HOST:PORT was expected)")
+    host, port = match["host"].strip("[]"), match["port"]
+    number = default_port if port is None else 0 if port == "*" else int(port)
+    if number > 65535:
+        raise UsageError(f"not an address: {text!r} (a port is at most 65535)")
+    if host == "*":
+        host = "0.0.0.0"
+    try:
+        return Address(host=str(ipaddress.ip_address(host)), port=number)
+    except ValueError:
+        if _NAME.fullmatch(host) is None:
+            raise UsageError(f"not an address: {text!r} (tcp://HOST:PORT was expected)") from None
+        return Address(host=host, port=number)
+
+
+def check_listen(address: str) -> None:
+    """Refuse to listen where other machines could connect.
+
+    Remove this one function (and its call) once the checks against hostile machines have landed.
+    """
+    if not (where := parse_address(address)).is_loopback:
+        raise Refused(
+            f"{where} can be reached from other machines, and this version listens on loopback only: "
+            "the security checks for several machines come with the next release",
+            hint=f"until then tunnel the port: ssh -L {where.port}:127.0.0.1:{where.port} THIS-HOST on the other "
+            f"machine, or ssh -R {where.port}:127.0.0.1:{where.port} OTHER-HOST here",
+        )

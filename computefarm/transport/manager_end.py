@@ -1,0 +1,433 @@
+"""The listening end: the farm's one port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket as sockets
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from computefarm.codec import HEADER
+from computefarm.errors import UsageError
+
+from .addresses import Address, check_listen, parse_address
+from .authorized import Authorization, Authorized
+from .keys import KeyPair, PublicKey, check_curve, spell
+from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
+from .zap import DOMAIN, Door
+
+Route = bytes
+"""ZeroMQ's own name for one connection, made by the manager, never by the peer."""
+
+MAX_REFUSALS = 100
+"""Different refusals remembered between two calls of `refusals`, so that a flood cannot fill memory or log."""
+
+LOCAL = Authorization(role="local", name="this process")
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
+    """One message from one connection, with what the table says of its key now."""
+
+    route: Route
+    identity: Authorization
+    body: bytes
+    data: Buffer | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A peer or a message that was turned away, for the log."""
+
+    address: str
+    key: str
+    """In the shell-safe spelling; empty when it had none."""
+    name: str
+    """What the authorized file calls the key, if it knows it."""
+    reason: str
+    count: int = 1
+    """How often since the last report."""
+
+    def __str__(self) -> str:
+        who = " ".join(filter(None, (self.name, self.key and f"(key {self.key})")))
+        where = f" at {self.address}" if self.address else ""
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        return f"refused {who or 'a connection'}{where}: {self.reason}{times}"
+
+
+class _Peer:
+    """One live connection."""
+
+    __slots__ = ("address", "descriptor", "identity", "key", "refused")
+
+    def __init__(self, key: PublicKey, address: str, descriptor: int) -> None:
+        self.key = key
+        self.address = address
+        self.descriptor = descriptor
+        """Of ZeroMQ's TCP connection; -1 when unknown."""
+        self.identity: Authorization | None = None
+        self.refused = False
+
+
+class ManagerEnd:
+    """A ROUTER: CURVE over TCP with its own door keeper, or `inproc://` inside one process.
+
+    Over TCP there is no way to run it without keys. To be used from one thread.
+    Poll `sockets()`; when any is ready call `receive`, then look at `departed` and `refusals`.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None = None,
+        table: Authorized | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._context = context
+        self._keys = keys
+        self._table = table
+        self._clock = clock
+        self._socket = context.socket(zmq.ROUTER)
+        self._door: Door | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._peers: dict[Route, _Peer] = {}
+        self._by_descriptor: dict[int, Route] = {}
+        self._ending: list[Route] = []
+        self._departed: list[Route] = []
+        self._refusals: dict[tuple[str, str, str], Refusal] = {}
+        self._next_expiry = float("inf")
+        self._judged = -1
+        self._closed = False
+        for option, value in LIMITS:
+            self._socket.setsockopt(option, value)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
+
+    # --- opening and closing --------------------------------------------------------------------------
+
+    def bind(self, listen: str) -> str:
+        """Listen at `tcp://HOST:PORT` (port 0 or `*`: any free one) or `inproc://NAME`; return the real address.
+
+        Raises `UsageError` when the port is taken or the address is not this machine's, `Refused` beyond loopback.
+        """
+        if listen.startswith(INPROC):
+            if self._keys is not None:
+                raise UsageError("a farm with keys listens on TCP")
+            self._socket.bind(listen)
+            return listen
+        check_listen(listen)
+        where = parse_address(listen)
+        self._guard(where)
+        try:
+            self._socket.bind(str(where) if where.port else str(where)[:-1] + "*")
+        except zmq.ZMQError as error:
+            raise _bind_error(where, error) from error
+        return str(parse_address(self._socket.get_string(zmq.LAST_ENDPOINT)))
+
+    def _guard(self, where: Address) -> None:
+        """Switch on everything that keeps strangers out."""
+        check_curve()
+        if self._keys is None or self._table is None:
+            raise UsageError("a farm on TCP needs a key pair and an authorized file")
+        self._door = Door(self._context, self._table, self._clock, self._refuse)
+        for option, value in (
+            (zmq.IPV6, int(where.is_ipv6)),
+            (zmq.BACKLOG, 2048),
+            (zmq.CURVE_SERVER, 1),
+            (zmq.CURVE_SECRETKEY, self._keys.secret.encode()),
+            (zmq.CURVE_PUBLICKEY, self._keys.public.encode()),
+            (zmq.ZAP_DOMAIN, DOMAIN),
+            # Without this ZeroMQ lets everybody in when the door keeper is missing.
+            (zmq.ZAP_ENFORCE_DOMAIN, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        name = f"{INPROC}computefarm-door-{self._socket.underlying:x}"
+        self._socket.monitor(name, zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        # Without a limit: ZeroMQ's own thread blocks on a full monitor.
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)
+        self._monitor.setsockopt(zmq.LINGER, 0)
+        self._monitor.connect(name)
+
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """Return what to poll for reading; the list is final after `bind`."""
+        found = [self._socket]
+        if self._door is not None:
+            found.append(self._door.socket)
+        if self._monitor is not None:
+            found.append(self._monitor)
+        return found
+
+    def close(self) -> None:
+        """Hang up on everybody; what is still queued is lost."""
+        if self._closed:
+            return
+        self._closed = True
+        # The monitor is switched off before its reader goes: ZeroMQ would block on telling nobody.
+        if self._monitor is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+        self._socket.close(linger=0)
+        if self._door is not None:
+            self._door.close()
+
+    # --- messages -------------------------------------------------------------------------------------
+
+    def receive(self, limit: int = BATCH) -> list[Incoming]:
+        """Let in who may come in, and return the messages that arrived, at most `limit`."""
+        if self._door is not None:
+            self._door.answer()
+            self._watch()
+            self._review()
+        got: list[Incoming] = []
+        receive = self._socket.recv
+        more = self._socket.getsockopt
+        known = self._peers.get
+        for _ in range(limit):
+            try:
+                route = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                self._depart()
+                break
+            peer = known(route)
+            if peer is None:
+                incoming = self._first(route)
+                if incoming is not None:
+                    got.append(incoming)
+                continue
+            # Frames of one message arrive together, so these never block.
+            header = receive()
+            identity = peer.identity
+            if identity is None or header != HEADER or not more(zmq.RCVMORE):
+                self._turn_away(peer, "not a ComputeFarm message" if identity else "")
+                continue
+            body = receive()
+            if more(zmq.RCVMORE):
+                data = self._socket.recv(copy=False).buffer
+                self._skip()
+                got.append(Incoming(route, identity, body, data))
+            else:
+                got.append(Incoming(route, identity, body))
+        return got
+
+    def _first(self, route: Route) -> Incoming | None:
+        """Take a connection's first message: learn whose it is, and keep out who must not be here."""
+        header = self._socket.recv(copy=False)
+        if self._door is None:
+            peer = _Peer("", "", -1)
+            peer.identity = LOCAL
+        else:
+            # An older connection's end is told before a newer one with the same descriptor can speak.
+            self._watch()
+            peer = self._meet(route, header)
+        self._peers[route] = peer
+        if peer.descriptor >= 0:
+            self._by_descriptor[peer.descriptor] = route
+        if peer.identity is None or header.bytes != HEADER or not header.more:
+            self._turn_away(peer, "not a ComputeFarm message" if peer.identity else "")
+            return None
+        body = self._socket.recv()
+        data: Buffer | None = None
+        if self._socket.getsockopt(zmq.RCVMORE):
+            data = self._socket.recv(copy=False).buffer
+            self._skip()
+        return Incoming(route, peer.identity, body, data)
+
+    def _meet(self, route: Route, header: zmq.Frame) -> _Peer:
+        key, address = _property(header, "User-Id"), _property(header, "Peer-Address")
+        peer = _Peer(key, address, int(header.get(zmq.SRCFD)))
+        if not key:
+            self._refuse(address, "", "", "a message without a key")
+        elif _property(header, "Identity") or len(route) != 5 or route[0] != 0:
+            self._refuse(address, key, "", "it chose its own routing id")
+            peer.refused = True
+        else:
+            self._judge(peer)
+        if peer.identity is None:
+            self._hang_up(peer)
+        return peer
+
+    def _turn_away(self, peer: _Peer, reason: str) -> None:
+        self._skip()
+        if reason and peer.identity is not None:
+            self._refuse(peer.address, peer.key, peer.identity.name, reason)
+
+    def _skip(self) -> None:
+        while self._socket.getsockopt(zmq.RCVMORE):
+            self._socket.recv()
+
+    def send(self, route: Route, body: bytes, data: Buffer | None = None) -> bool:
+        """Queue a message; return False when the peer is gone or refused, or takes too long to read (then try later).
+
+        `gone` tells the two apart.
+        """
+        check_size(body, data)
+        peer = self._peers.get(route)
+        if peer is None or peer.identity is None:
+            return False
+        send = self._socket.send
+        try:
+            send(route, zmq.NOBLOCK | zmq.SNDMORE)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._end(route)
+            return False
+        send(HEADER, zmq.NOBLOCK | zmq.SNDMORE)
+        if data is None:
+            send(body, zmq.NOBLOCK)
+        else:
+            send(body, zmq.NOBLOCK | zmq.SNDMORE)
+            send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
+        return True
+
+    # --- who is there ---------------------------------------------------------------------------------
+
+    def gone(self, route: Route) -> bool:
+        """Return whether nothing can be sent to `route` any more."""
+        peer = self._peers.get(route)
+        return peer is None or peer.identity is None
+
+    def address_of(self, route: Route) -> str:
+        """Return the IP address behind `route`, or the empty string."""
+        peer = self._peers.get(route)
+        return peer.address if peer else ""
+
+    def departed(self) -> list[Route]:
+        """Return the connections that ended or lost their right since the last call, after their last message."""
+        found, self._departed = self._departed, []
+        return found
+
+    def drop(self, route: Route) -> None:
+        """Hang up on a peer; it may dial again."""
+        peer = self._peers.get(route)
+        if peer is not None:
+            peer.identity, peer.refused = None, True
+            self._hang_up(peer)
+
+    def refusals(self) -> list[Refusal]:
+        """Return who was turned away since the last call, equal cases counted together."""
+        found, self._refusals = list(self._refusals.values()), {}
+        return found
+
+    def _refuse(self, address: str, key: PublicKey, name: str, reason: str) -> None:
+        case = (address, key, reason)
+        known = self._refusals.get(case)
+        if known is not None:
+            self._refusals[case] = msgspec.structs.replace(known, count=known.count + 1)
+        elif len(self._refusals) < MAX_REFUSALS:
+            self._refusals[case] = Refusal(address, spell(key) if key else "", name, reason)
+
+    def _review(self) -> None:
+        """Look up every live connection's key again if the table or the time has changed."""
+        assert self._table is not None
+        self._table.refresh()
+        now = self._clock()
+        if self._judged == self._table.version and now < self._next_expiry:
+            return
+        self._judged = self._table.version
+        entries = self._table.entries.values()
+        self._next_expiry = min(
+            (e.expires_at for e in entries if e.expires_at is not None and e.expires_at > now),
+            default=float("inf"),
+        )
+        for route, peer in self._peers.items():
+            was = peer.identity
+            self._judge(peer)
+            if was is not None and peer.identity is None:
+                self._refuse(
+                    peer.address,
+                    peer.key,
+                    was.name,
+                    "its key was revoked, has expired or may not come from there",
+                )
+                self._departed.append(route)
+                self._hang_up(peer)
+
+    def _judge(self, peer: _Peer) -> None:
+        entry = self._table.find(peer.key) if self._table is not None and not peer.refused else None
+        if (
+            entry is not None
+            and entry.welcome_from(peer.address)
+            and (entry.invited or not entry.expired(self._clock()))
+        ):
+            peer.identity = entry
+        else:
+            peer.identity = None
+
+    # --- connections that end -------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        for event, value in self._events():
+            if event == zmq.EVENT_DISCONNECTED:
+                route = self._by_descriptor.pop(value, None)
+                if route is not None:
+                    self._ending.append(route)
+            else:
+                self._refuse(
+                    "", "", "", "it does not speak encrypted ComputeFarm, or expects another manager"
+                )
+
+    def _events(self) -> Iterator[tuple[int, int]]:
+        if self._monitor is None:
+            return
+        while True:
+            try:
+                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            event = parse_monitor_message(frames)
+            yield int(event["event"]), int(event["value"])
+
+    def _depart(self) -> None:
+        """Everything that an ended connection had sent is read now: tell that it ended."""
+        if self._ending:
+            ending, self._ending = self._ending, []
+            for route in ending:
+                self._end(route)
+
+    def _end(self, route: Route) -> None:
+        peer = self._peers.pop(route, None)
+        if peer is None:
+            return
+        if self._by_descriptor.get(peer.descriptor) == route:
+            del self._by_descriptor[peer.descriptor]
+        if peer.identity is not None or peer.refused:
+            self._departed.append(route)
+
+    def _hang_up(self, peer: _Peer) -> None:
+        """End the TCP connection under ZeroMQ, which has no call for it; its own thread then cleans up."""
+        if peer.descriptor < 0:
+            return
+        with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(peer.descriptor)) as link:
+            link.shutdown(sockets.SHUT_RDWR)
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
+
+
+def _bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
+    if error.errno == zmq.EADDRINUSE:
+        return UsageError(
+            f"port {where.port} of {where.host} is in use: another TaskManager, or another program, listens there",
+            hint=f"cf-taskmanager status    # or choose another: --listen tcp://{where.host}:{where.port + 1}",
+        )
+    if error.errno == errno.EACCES:
+        return UsageError(
+            f"this user may not listen on port {where.port}", hint="choose a port from 1024 up with --listen"
+        )
+    return UsageError(
+        f"cannot listen at {where}: {error.strerror}", hint="choose an address of this machine with --listen"
+    )

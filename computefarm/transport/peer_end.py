@@ -1,0 +1,236 @@
+"""The dialling end: one connection of a client, worker or monitor to the manager."""
+
+from __future__ import annotations
+
+import contextlib
+from enum import StrEnum
+
+import msgspec
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from computefarm.codec import HEADER
+from computefarm.errors import ProtocolError
+
+from .addresses import parse_address
+from .keys import KeyPair, PublicKey, check_curve, spell
+from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
+
+RECONNECT_MS = 100
+RECONNECT_MAX_MS = 2000
+
+_EVENTS = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+
+
+class LinkState(StrEnum):
+    """How a connection stands."""
+
+    UP = "up"
+    """Encrypted and accepted: say Hello."""
+    DOWN = "down"
+    """It was up and has ended; ZeroMQ dials again, and what was queued is lost."""
+    UNREACHABLE = "unreachable"
+    """Nobody listens at the address; ZeroMQ dials again."""
+    STRANGER = "stranger"
+    """Whoever answers does not hold the farm's key; ZeroMQ dials again."""
+    REFUSED = "refused"
+    """The manager does not know our key; nothing more happens until `reconnect`."""
+
+
+class LinkEvent(msgspec.Struct, frozen=True):
+    """A change of a connection, in words for people."""
+
+    state: LinkState
+    text: str
+    hint: str = ""
+    """The next command to type."""
+
+
+class PeerEnd:
+    """A DEALER, CURVE client (or `inproc://`, inside one process).
+
+    Every connection starts afresh: nothing that was queued for a broken connection is sent on the next one,
+    so the first message after each `UP` can be Hello. To be used from one thread.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        *,
+        server_key: PublicKey = "",
+        keys: KeyPair | None = None,
+    ) -> None:
+        self.address = address
+        self.state: LinkEvent | None = None
+        """The last event."""
+        self._context = context
+        self._inproc = address.startswith(INPROC)
+        self._server_key = server_key
+        self._keys = keys
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        for option, value in LIMITS:
+            self._socket.setsockopt(option, value)
+        if not self._inproc:
+            self._secure()
+            name = f"{INPROC}computefarm-link-{self._socket.underlying:x}"
+            self._socket.monitor(name, _EVENTS)
+            # Without a limit: ZeroMQ's own thread blocks on a full monitor.
+            self._monitor = self._context.socket(zmq.PAIR)
+            self._monitor.setsockopt(zmq.RCVHWM, 0)
+            self._monitor.setsockopt(zmq.LINGER, 0)
+            self._monitor.connect(name)
+        self._greeted = False
+        self._socket.connect(self.address if self._inproc else str(parse_address(self.address)))
+
+    def _secure(self) -> None:
+        check_curve()
+        if self._keys is None or not self._server_key:
+            raise ValueError("a connection over TCP needs the manager's key and a key pair")
+        self._socket.setsockopt(zmq.IPV6, parse_address(self.address).is_ipv6)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        self._socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_key.encode())
+        self._socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+        self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """Return what to poll for reading: when one is ready, call `events` and `receive`.
+
+        The list changes with `reconnect`.
+        """
+        return [self._socket] if self._monitor is None else [self._socket, self._monitor]
+
+    @property
+    def up(self) -> bool:
+        """Return whether a message can be sent now, as far as `events` has told."""
+        return self.state is not None and self.state.state is LinkState.UP
+
+    def events(self) -> list[LinkEvent]:
+        """Return what happened to the connection since the last call; equal news is told once."""
+        news: list[LinkEvent] = []
+        if self._monitor is None:
+            if not self._greeted:
+                self._greeted = True
+                self._tell(LinkEvent(LinkState.UP, "connected"), news)
+            return news
+        while True:
+            try:
+                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return news
+            event = parse_monitor_message(frames)
+            if (told := self._read_event(int(event["event"]))) is not None:
+                self._tell(told, news)
+
+    def _tell(self, told: LinkEvent, news: list[LinkEvent]) -> None:
+        if told != self.state:
+            self.state = told
+            news.append(told)
+
+    def _read_event(self, event: int) -> LinkEvent | None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            # Makes ZeroMQ look at its mailbox, else the first send may still find no pipe.
+            self._socket.getsockopt(zmq.EVENTS)
+            return LinkEvent(LinkState.UP, "connected")
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return LinkEvent(
+                LinkState.REFUSED,
+                f"the manager at {self.address} does not know this machine's key",
+                hint=self._allow_hint(),
+            )
+        if event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+            return LinkEvent(
+                LinkState.STRANGER,
+                f"what answers at {self.address} is not the manager this machine paired with",
+                hint="cf-taskmanager invite --role worker    # on the manager's machine, and join again here",
+            )
+        if event == zmq.EVENT_DISCONNECTED and self.up:
+            return LinkEvent(LinkState.DOWN, f"the connection to {self.address} ended")
+        if event == zmq.EVENT_CLOSED:
+            return LinkEvent(
+                LinkState.UNREACHABLE,
+                f"no TaskManager answers at {self.address}",
+                hint="cf-taskmanager start    # on the manager's machine",
+            )
+        return None
+
+    def _allow_hint(self) -> str:
+        public = spell(self._keys.public) if self._keys else ""
+        return f"cf-taskmanager allow --role ROLE {public}    # on the manager's machine"
+
+    def receive(self, limit: int = BATCH) -> list[tuple[bytes, Buffer | None]]:
+        """Return the bodies (each with its data frame, if any) that arrived, at most `limit`.
+
+        Raises `ProtocolError` when the manager sent something that is not ComputeFarm's.
+        """
+        got: list[tuple[bytes, Buffer | None]] = []
+        receive = self._socket.recv
+        for _ in range(limit):
+            try:
+                header = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            if header != HEADER or not self._socket.getsockopt(zmq.RCVMORE):
+                self._skip()
+                raise ProtocolError(f"what answers at {self.address} does not speak ComputeFarm")
+            body = receive(zmq.NOBLOCK)
+            data: Buffer | None = None
+            if self._socket.getsockopt(zmq.RCVMORE):
+                data = self._socket.recv(zmq.NOBLOCK, copy=False).buffer
+                self._skip()
+            got.append((body, data))
+        return got
+
+    def _skip(self) -> None:
+        while self._socket.getsockopt(zmq.RCVMORE):
+            self._socket.recv(zmq.NOBLOCK)
+
+    def send(self, body: bytes, data: Buffer | None = None) -> bool:
+        """Queue a message; return False when the connection is not up or the queue is full."""
+        check_size(body, data)
+        if self._try(body, data):
+            return True
+        # ZeroMQ looks at its mailbox only once a millisecond while sending.
+        return bool(self._socket.poll(0, zmq.POLLOUT)) and self._try(body, data)
+
+    def _try(self, body: bytes, data: Buffer | None) -> bool:
+        send = self._socket.send
+        try:
+            send(HEADER, zmq.NOBLOCK | zmq.SNDMORE)
+        except zmq.Again:
+            return False
+        if data is None:
+            send(body, zmq.NOBLOCK)
+        else:
+            send(body, zmq.NOBLOCK | zmq.SNDMORE)
+            send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
+        return True
+
+    def reconnect(self) -> None:
+        """Dial again at once with a fresh socket; poll the new `sockets()` from now on."""
+        self.close()
+        self.state = None
+        self._open()
+
+    def close(self) -> None:
+        """Hang up; what is still queued is lost."""
+        # The monitor is switched off before its reader goes: ZeroMQ would block on telling nobody.
+        if self._monitor is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self._monitor = None
+        self._socket.close(linger=0)

@@ -1,0 +1,42 @@
+"""What both ends of a connection agree on below the messages.
+
+A message is two or three ZeroMQ frames: `HEADER`, a body (encoded messages), and the bytes of a chunk.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from computefarm.codec import MAX_FRAME
+from computefarm.errors import ProtocolError
+
+INPROC = "inproc://"
+
+BATCH = 256
+"""Messages per turn, so that a flood cannot keep the clock from ticking."""
+
+ZERO_COPY = 256 * 1024
+"""Bytes from which handing a buffer to ZeroMQ beats copying it."""
+
+Buffer = bytes | memoryview
+"""Bytes of blobs; a memoryview keeps ZeroMQ's own buffer alive and is not to be written to."""
+
+LIMITS = (
+    (zmq.LINGER, 0),
+    (zmq.SNDHWM, 1000),
+    (zmq.RCVHWM, 1000),
+    # The frame as encrypted is a little longer than what was sent.
+    (zmq.MAXMSGSIZE, MAX_FRAME + 1024),
+    (zmq.HANDSHAKE_IVL, 5000),
+    (zmq.HEARTBEAT_IVL, 2000),
+    (zmq.HEARTBEAT_TIMEOUT, 10000),
+    (zmq.HEARTBEAT_TTL, 10000),
+)
+"""Socket options of both ends, in milliseconds, messages and bytes."""
+
+
+def check_size(body: bytes, data: Buffer | None) -> None:
+    """Refuse to send what the other end would drop without a word."""
+    size = len(body) if data is None or len(body) > len(data) else len(data)
+    if size > MAX_FRAME:
+        raise ProtocolError(f"a message of {size} bytes was to be sent, and {MAX_FRAME} is the limit")
