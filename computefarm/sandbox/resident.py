@@ -1,0 +1,416 @@
+"""The spawner's process: starts commands, watches them, ends all of them. One thread, standard library only.
+
+Theory of operation. One `poll` waits for the owner's socket, for SIGCHLD (through a pipe) and for the output
+of all tasks. We keep the write ends of a task's pipes open ourselves until it has ended, so its exit wakes us
+once (SIGCHLD) and not once more per pipe. Frames to the owner leave once per turn, and a start alone waits
+a few milliseconds for company.
+
+A task has ended when its command is reaped *and* none of its processes is left: see `kin`. Only then are its
+pipes drained and its end reported, so nothing can write into its folder afterwards.
+
+When the owner's socket closes, everything is killed and this process ends: the socket is the leash.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+from .attempt import NEVER, Attempt, allow_files, limit_memory
+from .channel import LAUNCH, NEXT, STARTED, TEXT, Channel, ChannelClosed, Frame
+from .kin import Kin, group_of, mark_of, send, send_group
+from .launching import NOT_RUNNABLE, Unstartable, start
+
+READ = 65536
+"""Bytes taken from one pipe in one turn, at most."""
+FULL = 4 * 1024 * 1024
+"""Bytes waiting for an owner that does not read; then no pipe is read until half of it is gone."""
+COMPANY_MS = 4
+"""How long a start waits for something else to be reported with it: most no-op tasks end within that time."""
+CROWD = 16
+"""Frames after which a batch leaves before its turn is over."""
+UNKILLABLE_S = 5.0
+"""A process that survives SIGKILL this long sits in the kernel; the task is reported without it."""
+
+
+class Stray:
+    """A process that lost its parent and was given to us."""
+
+    __slots__ = ("asked", "newest", "ticket")
+
+    def __init__(self, ticket: int | None, newest: int) -> None:
+        self.ticket = ticket
+        """The task it belongs to; None when nothing tells."""
+        self.newest = newest
+        """Serial of the newest task when it was first seen: no later one can own it."""
+        self.asked = False
+
+
+class Resident:
+    """Everything the spawner knows."""
+
+    def __init__(self, owner: int, token: str) -> None:
+        self._owner = owner
+        self._token = token
+        self._channel = Channel(owner)
+        self._kin = Kin()
+        self._group = os.getpgrp()
+        self._tasks: dict[int, Attempt] = {}
+        self._mains: dict[int, Attempt] = {}
+        """By pid of the running command."""
+        self._groups: dict[int, int] = {}
+        """Process group → ticket, until the command's leftovers are gone."""
+        self._sweeping: dict[int, Attempt] = {}
+        self._strays: dict[int, Stray] = {}
+        self._pipes: dict[int, tuple[Attempt, int]] = {}
+        self._serial = 0
+        self._turns = 0
+        self._due = NEVER
+        """No task has anything to be done before this time."""
+        self._urgent = self._blocked = self._paused = False
+        self._all, self._quiet = select.poll(), select.poll()
+        """Everything, and everything but the output of tasks."""
+        self._wake, write = os.pipe()
+        for fd in (self._wake, write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._listen(self._wake, select.POLLIN)
+        self._listen(owner, select.POLLIN)
+
+    def _listen(self, fd: int, events: int) -> None:
+        self._all.register(fd, events)
+        self._quiet.register(fd, events)
+
+    # --- the loop -------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Obey until the owner is gone, then end every process and return."""
+        try:
+            while True:
+                self._turn()
+        except ChannelClosed:
+            return
+        finally:
+            self._end_everything()
+
+    def _turn(self) -> None:
+        ready = (self._quiet if self._paused else self._all).poll(self._patience())
+        if not ready:
+            self._urgent = True
+        if len(ready) > CROWD:  # no pipe is always the first when the buffer fills up within a turn
+            self._turns += 1
+            pivot = self._turns % len(ready)
+            ready = ready[pivot:] + ready[:pivot]
+        children = False
+        for fd, flags in ready:
+            if fd == self._wake:
+                children = True
+            elif fd == self._owner:
+                if flags != select.POLLOUT:
+                    self._obey()
+            elif self._channel.unsent_bytes < FULL:
+                self._read(fd)
+        if children:
+            os.read(self._wake, 4096)
+            self._reap()
+        if self._due < NEVER:
+            now = time.monotonic()
+            if now >= self._due:
+                self._expire(now)
+        if self._urgent or self._blocked:
+            self._flush()
+
+    def _patience(self) -> int | None:
+        """Return how many milliseconds may pass before there is something to do by ourselves."""
+        wait = COMPANY_MS if self._channel.waiting else None
+        if self._due < NEVER:
+            left = max(0, int((self._due - time.monotonic()) * 1000) + 1)
+            wait = left if wait is None else min(wait, left)
+        return wait
+
+    def _obey(self) -> None:
+        for frame in self._channel.take():
+            if frame[0] == LAUNCH:
+                self._launch(frame)
+            else:
+                self._halt(frame[1], frame[2])
+
+    def _emit(self, frame: Frame) -> None:
+        self._channel.put(frame)
+        self._urgent = True
+
+    def _flush(self) -> None:
+        self._urgent = False
+        blocked = not self._channel.flush()
+        if blocked != self._blocked:
+            self._blocked = blocked
+            self._listen(self._owner, select.POLLIN | select.POLLOUT if blocked else select.POLLIN)
+        self._paused = self._channel.unsent_bytes > (FULL // 2 if self._paused else FULL)
+
+    # --- a task's life --------------------------------------------------------------------------------
+
+    def _launch(self, frame: Frame) -> None:
+        self._serial += 1
+        task = Attempt(frame, self._serial, self._token, time.monotonic())
+        self._tasks[task.ticket] = task
+        self._due = min(self._due, task.next_due())
+        try:
+            self._open_pipes(task)
+        except OSError as error:
+            task.exit_code, task.error = NOT_RUNNABLE, f"no pipe for the command's output: {error.strerror}"
+            self._finish(task)
+            return
+        self._start(task)
+
+    def _open_pipes(self, task: Attempt) -> None:
+        out, out_end = os.pipe()
+        try:
+            err, err_end = os.pipe()
+        except OSError:
+            os.close(out)
+            os.close(out_end)
+            raise
+        task.pipes = (out, err, out_end, err_end)
+        for stream, fd in ((1, out), (2, err)):
+            os.set_blocking(fd, False)
+            self._pipes[fd] = (task, stream)
+            self._all.register(fd, select.POLLIN)
+
+    def _start(self, task: Attempt) -> None:
+        """Start the task's next command."""
+        try:
+            pid = start(task.commands[task.index], task.directory, task.env, task.pipes[2], task.pipes[3])
+        except Unstartable as refusal:
+            task.exit_code, task.signal, task.error = refusal.exit_code, None, refusal.text
+            self._finish(task)
+            return
+        task.pid = task.group = pid
+        self._mains[pid] = task
+        self._groups[pid] = task.ticket
+        if task.memory_limit > 0:
+            limit_memory(pid, task.memory_limit)
+        self._channel.put((NEXT if task.index else STARTED, task.ticket, pid))
+        if self._channel.waiting >= CROWD:  # else not urgent: see COMPANY_MS
+            self._urgent = True
+
+    def _read(self, fd: int) -> None:
+        entry = self._pipes.get(fd)
+        if entry is None:  # its task ended earlier in this turn
+            return
+        try:
+            data = os.read(fd, READ)
+        except BlockingIOError:
+            return
+        self._text(entry[0], entry[1], data)
+
+    def _text(self, task: Attempt, stream: int, data: bytes) -> None:
+        self._emit((TEXT, task.ticket, stream, data))
+        if self._channel.waiting >= CROWD:
+            self._flush()  # so that a full buffer is noticed within the turn
+
+    def _reap(self) -> None:
+        ended: list[Attempt] = []
+        others = childless = False
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                childless = True
+                break
+            if pid == 0:
+                break
+            task = self._mains.pop(pid, None)
+            if task is not None:
+                task.reaped(status, usage)
+                ended.append(task)
+                continue
+            others = True
+            stray = self._strays.pop(pid, None)
+            owner = self._tasks.get(stray.ticket) if stray and stray.ticket is not None else None
+            if owner is not None:
+                owner.add_usage(usage)
+        if self._kin.sees_all or not self._mains or others or self._sweeping:
+            self._settle(ended, childless)
+        else:  # searching all of /proc for each task would cost more than the task
+            self._settle(ended, True)
+
+    def _settle(self, ended: list[Attempt], childless: bool) -> None:
+        """Go on with the tasks whose last process is gone, and end what is left of the others."""
+        if not self._kin.sees_all:
+            for task in ended:
+                send_group(task.group, signal.SIGKILL)
+        strays = [] if childless else self._kin.strays(self._mains, len(self._mains))
+        if not strays and not self._sweeping:
+            for task in ended:
+                self._proceed(task)
+            return
+        left: dict[int | None, list[int]] = {}
+        for pid in strays:
+            left.setdefault(self._owner_of(pid), []).append(pid)
+        for task in ended:
+            self._sweeping[task.ticket] = task
+        for task in list(self._sweeping.values()):
+            if task.ticket in left:
+                self._sweep(task, left[task.ticket])
+            else:
+                self._proceed(task)
+        self._end_unowned(left)
+
+    def _owner_of(self, pid: int) -> int | None:
+        """Return the ticket that an adopted process belongs to; None when nothing tells."""
+        stray = self._strays.get(pid)
+        if stray is None:
+            ticket = self._groups.get(group_of(pid))
+            if ticket is None:
+                ticket = mark_of(pid, self._token)
+            stray = self._strays[pid] = Stray(ticket, self._serial)
+        return stray.ticket
+
+    def _sweep(self, task: Attempt, pids: list[int]) -> None:
+        """End the leftovers of a command: at once, or after the grace when the task was asked to end."""
+        now = time.monotonic()
+        if task.in_grace(now):
+            for pid in pids:
+                stray = self._strays[pid]
+                if not stray.asked:
+                    stray.asked = True
+                    if group_of(pid) != task.group:  # the task's own group has been asked as one
+                        self._end_stray(task, pid, signal.SIGTERM)
+            return
+        if task.sweep_until is None:
+            task.sweep_until = now + UNKILLABLE_S
+            self._due = min(self._due, task.sweep_until)
+        for pid in pids:
+            self._end_stray(task, pid, signal.SIGKILL)
+
+    def _end_stray(self, task: Attempt, pid: int, number: int) -> None:
+        group = group_of(pid)
+        if group == task.group or (group not in self._groups and group not in (0, self._group)):
+            send_group(group, number)
+        send(pid, number)
+
+    def _end_unowned(self, left: dict[int | None, list[int]]) -> None:
+        """Kill strays of tasks that have ended, and nameless ones when every task that may own them has."""
+        oldest = min((task.serial for task in self._tasks.values()), default=self._serial + 1)
+        for ticket, pids in left.items():
+            if ticket in self._tasks:
+                continue
+            for pid in pids:
+                if ticket is not None or self._strays[pid].newest < oldest:
+                    send(pid, signal.SIGKILL)
+
+    def _proceed(self, task: Attempt) -> None:
+        self._sweeping.pop(task.ticket, None)
+        self._groups.pop(task.group, None)
+        task.sweep_until = None
+        if task.goes_on:
+            task.index += 1
+            self._start(task)
+        else:
+            self._finish(task)
+
+    def _finish(self, task: Attempt) -> None:
+        now = time.monotonic()
+        out, err, out_end, err_end = task.pipes
+        if out >= 0:
+            os.close(out_end)
+            os.close(err_end)
+            self._drain(task, 1, out)
+            self._drain(task, 2, err)
+        del self._tasks[task.ticket]
+        self._emit(task.ended(now))
+
+    def _drain(self, task: Attempt, stream: int, fd: int) -> None:
+        """Take what is in the pipe: its writers are gone, and a hidden one is not waited for."""
+        self._all.unregister(fd)
+        del self._pipes[fd]
+        try:
+            for _ in range(64):
+                data = os.read(fd, READ)
+                if not data:
+                    break
+                self._text(task, stream, data)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(fd)
+
+    # --- ending tasks ---------------------------------------------------------------------------------
+
+    def _halt(self, ticket: int, grace_s: float) -> None:
+        task = self._tasks.get(ticket)
+        if task is not None:  # else it ended by itself, and that is on its way to the owner
+            task.halted = True
+            self._ask_to_end(task, grace_s, time.monotonic())
+
+    def _ask_to_end(self, task: Attempt, grace_s: float, now: float) -> None:
+        if task.kill_at is not None:
+            task.kill_at = min(task.kill_at, now + grace_s)
+        else:
+            task.kill_at = now + grace_s
+            if grace_s > 0:
+                send_group(task.group, signal.SIGTERM)
+                send_group(task.group, signal.SIGCONT)  # a stopped process does not hear the first
+        self._due = min(self._due, task.kill_at)
+
+    def _expire(self, now: float) -> None:
+        self._due = NEVER
+        for task in list(self._tasks.values()):
+            if task.deadline is not None and task.deadline <= now:
+                task.deadline = None
+                task.timed_out = True
+                self._ask_to_end(task, task.grace_s, now)
+            if task.kill_at is not None and task.kill_at <= now:
+                self._kill(task)
+            if task.sweep_until is not None and task.sweep_until <= now:
+                task.error = "a process of the task could not be ended"
+                self._proceed(task)
+            if task.ticket in self._tasks:
+                self._due = min(self._due, task.next_due())
+
+    def _kill(self, task: Attempt) -> None:
+        task.kill_at = NEVER
+        if task.pid:
+            send_group(task.group, signal.SIGKILL)
+            send(task.pid, signal.SIGKILL)
+        else:
+            self._settle([], False)
+
+    def _end_everything(self) -> None:
+        """Kill all tasks and all strays, and what they leave, until no child is left or 5 s have passed."""
+        until = time.monotonic() + UNKILLABLE_S
+        for group in self._groups:
+            send_group(group, signal.SIGKILL)
+        for pid in self._mains:
+            send(pid, signal.SIGKILL)
+        waiter = select.poll()
+        waiter.register(self._wake, select.POLLIN)
+        while time.monotonic() < until:
+            for pid in self._kin.strays((), 0):
+                group = group_of(pid)
+                if group not in (0, self._group):
+                    send_group(group, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
+            try:
+                while os.wait4(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            if waiter.poll(20):
+                os.read(self._wake, 4096)
+
+
+def main(owner: int, token: str, nice: int, files: int) -> None:
+    """Run the spawner on socket `owner` until it closes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    os.set_blocking(owner, False)
+    os.set_inheritable(owner, False)
+    if nice:
+        os.nice(nice)
+    if files:
+        allow_files(files)
+    Resident(owner, token).serve()
