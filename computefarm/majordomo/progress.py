@@ -1,0 +1,363 @@
+"""What a run shows while it goes on: a live display on a terminal, one plain line per event elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from computefarm.logs.tasklog import last_lines
+from computefarm.messages import Need, Obstacle, Outcome, Piece
+
+from .reporting import RunWatcher, TaskRecord
+from .summary import FAILURES, Tally, failure_text, held_text, plural, seconds, summary
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleRenderable
+    from rich.live import Live
+
+LAST_LINES = 10
+"""Lines of output shown with a failure."""
+KEPT = 256 * 1024
+"""Bytes of one task's output kept for printing; the log file has more."""
+FLUSH_S = 0.1
+CALM_S = 0.4
+"""A run shorter than this never gets a live display (and never imports rich)."""
+SHOWN_RUNNING = 8
+
+STDERR = 2
+
+
+class Quiet:
+    """The smallest watcher: nothing but counting. The displays build on it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tally = Tally()
+        self.total = 0
+        self._clock = clock
+        self._began = clock()
+
+    def run_started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
+        """Begin to measure."""
+        self.total = total
+        self._began = self._clock()
+
+    def task_queued(self, name: str) -> None:
+        """Show nothing."""
+
+    def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
+        """Show nothing."""
+
+    def task_printed(self, name: str, pieces: Sequence[Piece]) -> None:
+        """Show nothing."""
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """Count."""
+        self.tally.add(record)
+
+    def held(
+        self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
+    ) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def run_ended(self, exit_code: int) -> None:
+        """Show nothing."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._began
+
+
+class PlainProgress(Quiet):
+    """One line per event and no cursor codes: for CI, files, pipes and plain terminals.
+
+    `.  name` a task started, `-- name` it was up to date, `=  name` the farm's cache had its result (the
+    first two are doit's own marks). A task's output is printed in one block when it ends: nothing of it at
+    verbosity 0, stderr at 1, all at 2.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        verbosity: Callable[[str], int] = lambda name: 1,
+        log_path: Callable[[str], Path | None] = lambda name: None,
+        logs: Callable[[], str] = lambda: "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._stream = stream
+        self._verbosity = verbosity
+        self._log_path = log_path
+        self._logs = logs
+        self._output: dict[str, _Output] = {}
+        self._last_started = ""
+        self._started: set[str] = set()
+        self._held: set[str] = set()
+        self._over = threading.Event()
+        self._flusher: threading.Thread | None = None
+
+    def run_started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
+        """Begin; say which farm is used unless it is this machine."""
+        super().run_started(run_id, total, selected, backend_name)
+        if backend_name != "local":
+            self.say(f"run {run_id} on farm {backend_name}")
+        self._flusher = threading.Thread(target=self._flush_on, name="progress", daemon=True)
+        self._flusher.start()
+
+    def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
+        """Say that a task started, once; later attempts are said with their place."""
+        if name not in self._started:
+            self._started.add(name)
+            self.say(f".  {name}")
+            self._last_started = name
+        elif attempt > 1:
+            self.say(f"   {name}: attempt {attempt} on {hostname or 'this machine'} ({worker})")
+
+    def task_printed(self, name: str, pieces: Sequence[Piece]) -> None:
+        """Keep output for the end of the task."""
+        output = self._output.get(name)
+        if output is None:
+            output = self._output[name] = _Output()
+        output.add(pieces)
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """Say how it ended, with its output."""
+        super().task_ended(record)
+        outcome = record.outcome
+        if outcome is Outcome.UP_TO_DATE:
+            self.say(f"-- {record.task}")
+            return
+        if record.cached:
+            self.say(f"=  {record.task}")
+            self._last_started = record.task
+        output = self._output.pop(record.task, None)
+        if output is None and record.log:
+            output = _Output()
+            output.add(record.log)
+        self._started.discard(record.task)
+        for attempt in record.attempts:
+            if attempt.outcome == Outcome.LOST:
+                where = f"attempt {attempt.attempt} on {attempt.hostname} ({attempt.worker})"
+                self.say(f"   {record.task}: {where} was lost: {attempt.reason or 'no sign of life'}")
+        if outcome in FAILURES:
+            self._show_failure(record, output)
+        elif output is not None:
+            self._show_output(record.task, output)
+
+    def held(
+        self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
+    ) -> None:
+        """Say why tasks wait, each time the reason changes."""
+        text = held_text(names, need, obstacles, offered)
+        if text not in self._held:
+            self._held.add(text)
+            self.say(text)
+            self.flush()
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self.say(text)
+
+    def run_ended(self, exit_code: int) -> None:
+        """Say the summary."""
+        self._over.set()
+        self._held.clear()
+        for line in summary(self.tally, self.elapsed, exit_code, self._logs()):
+            self.say(line)
+        self.flush()
+
+    def say(self, line: str) -> None:
+        """Print one line; a reader that has gone away is no reason to stop the run."""
+        try:
+            self._stream.write(line + "\n")
+        except (OSError, ValueError):
+            self._over.set()
+
+    def flush(self) -> None:
+        """Let everything printed so far be seen."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._over.set()
+
+    def _flush_on(self) -> None:
+        # Flushing every line would cost a system call per task; never flushing would hide the last ones.
+        while not self._over.wait(FLUSH_S):
+            self.flush()
+
+    def _show_failure(self, record: TaskRecord, output: _Output | None) -> None:
+        path = self._log_path(record.task) or record.log_path
+        last = output.lines(STDERR + 1)[-LAST_LINES:] if output else []
+        if not last and path:
+            last = last_lines(Path(path), LAST_LINES)
+        for line in failure_text(record, last, str(path or "")):
+            self.say(line)
+        self.flush()
+
+    def _show_output(self, name: str, output: _Output) -> None:
+        lines = output.lines(self._verbosity(name))
+        if not lines:
+            return
+        if self._last_started != name:
+            self.say(f">> {name}")
+        for line in lines:
+            self.say(line)
+        if output.left_out:
+            self.say(f"[... {output.left_out} bytes more, see {self._log_path(name) or 'majordomo logs'}]")
+        self._last_started = ""
+
+
+class _Output:
+    """What one task has printed, up to `KEPT` bytes."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._pieces: list[Piece] = []
+        self._size = 0
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            self._size += len(piece.text)
+            self._pieces.append(piece)
+        while self._size > KEPT and len(self._pieces) > 1:  # the end matters more than the beginning
+            gone = len(self._pieces.pop(0).text)
+            self._size -= gone
+            self.left_out += gone
+
+    def lines(self, verbosity: int) -> list[str]:
+        """Return the lines to show: none at 0, stderr at 1, both streams at 2 and above."""
+        if verbosity <= 0:
+            return []
+        wanted = [piece.text for piece in self._pieces if verbosity > 1 or piece.stream == STDERR]
+        return "".join(wanted).splitlines()
+
+
+class LiveProgress(PlainProgress):
+    """Counts, one bar and the running tasks at the bottom of a terminal; failures and output scroll above."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        verbosity: Callable[[str], int] = lambda name: 1,
+        log_path: Callable[[str], Path | None] = lambda name: None,
+        logs: Callable[[], str] = lambda: "",
+        clock: Callable[[], float] = time.monotonic,
+        calm_s: float = CALM_S,
+    ) -> None:
+        super().__init__(stream, verbosity=verbosity, log_path=log_path, logs=logs, clock=clock)
+        self._calm_s = calm_s
+        self._lock = threading.RLock()
+        self._console: Console | None = None
+        self._live: Live | None = None
+        self._running: dict[str, tuple[str, int, float]] = {}
+        self._waits: dict[str, str] = {}
+
+    def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
+        """Show the task among the running ones; print only that it had to start again."""
+        self._running[name] = (hostname, attempt, self._clock())
+        if attempt > 1:
+            self.say(f"   {name}: attempt {attempt} on {hostname} ({worker})")
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """Take it off the list; print its failure or its output."""
+        self._running.pop(record.task, None)
+        if record.outcome is Outcome.UP_TO_DATE:
+            self.tally.add(record)
+        else:
+            super().task_ended(record)
+
+    def held(
+        self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
+    ) -> None:
+        """Show why tasks wait as long as they do."""
+        text = held_text(names, need, obstacles, offered)
+        self._waits = {**self._waits, need.capability + need.version: text if obstacles else ""}
+
+    def run_ended(self, exit_code: int) -> None:
+        """Take the display down and say the summary."""
+        self._over.set()
+        if self._flusher is not None:
+            self._flusher.join(5)
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+        super().run_ended(exit_code)
+
+    def say(self, line: str) -> None:
+        """Print one line above the display."""
+        if line.startswith("=  "):
+            return
+        with self._lock:
+            if self._console is None or self._live is None:
+                super().say(line)
+            else:
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _flush_on(self) -> None:
+        self.flush()
+        if self._over.wait(self._calm_s):
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with self._lock:
+            if self._over.is_set():
+                return
+            self._console = Console(file=self._stream)
+            self._live = Live(
+                console=self._console, get_renderable=self.picture, refresh_per_second=5, transient=True
+            )
+            self._live.start()
+
+    def picture(self) -> ConsoleRenderable:
+        """Return the display of this moment."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        total, done = max(self.total, self.tally.ended), self.tally.ended
+        head = Table.grid(padding=(0, 1))
+        left = self._estimate(done, total)
+        head.add_row(f"{done}/{total}", ProgressBar(total=max(total, 1), completed=done, width=30), left)
+        counts = f"{self.tally.counts()}, {len(self._running)} running · {seconds(self.elapsed)}"
+        rows: list[ConsoleRenderable] = [Text(counts), head]
+        now = self._clock()
+        oldest = sorted(self._running.copy().items(), key=lambda entry: entry[1][2])
+        for name, (host, attempt, began) in oldest[:SHOWN_RUNNING]:
+            again = f" (attempt {attempt})" if attempt > 1 else ""
+            rows.append(Text(f"  {seconds(now - began):>8}  {host or 'here'}  {name}{again}"))
+        if len(oldest) > SHOWN_RUNNING:
+            rows.append(Text(f"            and {len(oldest) - SHOWN_RUNNING} more"))
+        rows += [Text(text, style="yellow") for text in self._waits.values() if text]
+        return Group(*rows)
+
+    def _estimate(self, done: int, total: int) -> str:
+        """Guess the time left from the pace so far; say nothing before there is something to go by."""
+        worked = done - self.tally.outcomes[Outcome.UP_TO_DATE] - self.tally.cached
+        if worked < 3 or done >= total:
+            return plural(total - done, "task") + " left" if total > done else ""
+        return f"about {seconds(self.elapsed / worked * (total - done))} left"
+
+
+def choose_progress(
+    stream: TextIO,
+    environ: Mapping[str, str],
+    *,
+    verbosity: Callable[[str], int] = lambda name: 1,
+    log_path: Callable[[str], Path | None] = lambda name: None,
+    logs: Callable[[], str] = lambda: "",
+) -> RunWatcher:
+    """Return the display that fits the stream: live on a capable terminal, plain lines elsewhere."""
+    plain = any(environ.get(name) for name in ("CI", "NO_COLOR")) or environ.get("TERM", "dumb") == "dumb"
+    kind = PlainProgress if plain or not stream.isatty() else LiveProgress
+    return kind(stream, verbosity=verbosity, log_path=log_path, logs=logs)

@@ -1,0 +1,136 @@
+"""The watcher that keeps a run: its history and the output of its tasks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from computefarm.errors import FarmError
+from computefarm.home import private_folder
+from computefarm.journal.history import FILE, HistoryWriter, RunRow, TaskRow
+from computefarm.logs.tasklog import TaskLogs, prune, run_folder
+from computefarm.messages import Need, Obstacle, Piece
+
+from .reporting import TaskRecord
+
+
+class Recorder:
+    """Write `<state>/history.db` and `<state>/runs/<run>/logs/`.
+
+    It comes before any display among the watchers, so that a display can name the log files.
+    """
+
+    def __init__(
+        self, state: Path, folder: Path, dodo: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._state = state
+        self._folder = folder
+        self._dodo = dodo
+        self._clock = clock
+        self._run = ""
+        self._logs: TaskLogs | None = None
+        self._writer: HistoryWriter | None = None
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """What could not be kept, for people; empty when all is well."""
+        parts = (self._logs, self._writer)
+        return self._trouble or "; ".join(part.trouble for part in parts if part is not None and part.trouble)
+
+    def log_path(self, name: str) -> Path | None:
+        """Return the file with a task's output so far; None when it printed nothing."""
+        return self._logs.path(name) if self._logs is not None else None
+
+    def logs_folder(self) -> str:
+        """Return the folder of this run's logs; empty when no task has printed anything."""
+        folder = self._logs.folder if self._logs is not None else None
+        return str(folder) if folder is not None and folder.is_dir() else ""
+
+    def run_started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
+        """Open the run's history."""
+        try:
+            private_folder(self._state)
+        except FarmError as error:
+            self._trouble = f"this run's history and logs are not kept: {error}"
+            return
+        self._run = run_id
+        self._logs = TaskLogs(run_folder(self._state, run_id))
+        run = RunRow(
+            run=run_id,
+            folder=str(self._folder),
+            dodo=self._dodo,
+            farm=backend_name,
+            pid=os.getpid(),
+            started=self._clock(),
+        )
+        self._writer = HistoryWriter(self._state / FILE, run)
+
+    def task_queued(self, name: str) -> None:
+        """Keep nothing."""
+
+    def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
+        """Separate the output of a further attempt."""
+        if attempt > 1 and self._logs is not None:
+            self._logs.heading(name, f"attempt {attempt} on {hostname} ({worker})")
+
+    def task_printed(self, name: str, pieces: Sequence[Piece]) -> None:
+        """Keep the output."""
+        if self._logs is not None:
+            self._logs.write(name, pieces)
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """Keep the record, and the output that came with it if none came before."""
+        if self._logs is None or self._writer is None:
+            return
+        path = self._logs.path(record.task)
+        if path is None and record.log:
+            self._logs.write(record.task, record.log)
+        if path is not None or record.log:
+            path = self._logs.end(record.task)
+        self._writer.add(row_of(record, str(path) if path is not None else ""))
+
+    def held(
+        self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
+    ) -> None:
+        """Keep nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep nothing."""
+
+    def run_ended(self, exit_code: int) -> None:
+        """Close the files; make room when this run has added logs."""
+        if self._logs is None or self._writer is None:
+            return
+        self._logs.close()
+        self._writer.close(self._clock(), exit_code)
+        if self.logs_folder():
+            prune(self._state, keep=self._run)
+
+
+def row_of(record: TaskRecord, log_path: str = "") -> TaskRow:
+    """Return what history keeps of a record: everything but the output."""
+    return TaskRow(
+        record.task,
+        record.outcome,
+        record.capability,
+        record.host,
+        record.worker,
+        record.attempt,
+        record.attempts,
+        record.cached,
+        record.reason,
+        record.exit_code,
+        record.queued_s,
+        record.run_s,
+        record.bytes_in,
+        record.bytes_out,
+        record.started_at,
+        record.ended_at,
+        record.cpu_s,
+        record.peak_memory,
+        record.rerun,
+        log_path or record.log_path,
+    )
