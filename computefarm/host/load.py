@@ -29,7 +29,7 @@ from .processes import Process
 
 SHORTEST_S = 0.25
 """Two samples must lie this far apart: the kernel counts CPU time in hundredths of a second."""
-QUEUE_MEMORY_S = 4.0
+QUEUE_MEMORY_S = 3.0
 """A moment's queue is noise; it is averaged with a weight that falls to 1/e in this time."""
 FULL = 0.9
 """Share of busy CPU time from which on threads are taken to queue for cores."""
@@ -131,7 +131,7 @@ class LoadSampler:
         self._own_load = 0.0
 
     def sample(self, now: float) -> LoadReport:
-        """Return the facts of this moment (`now`: monotonic seconds); host names are the caller's to fill in."""
+        """Return the facts of this moment (`now`: monotonic seconds); the caller fills in the names."""
         counters = read_counters()
         if (counters.total_s - self._counters.total_s) / counters.cpus >= SHORTEST_S:
             self._measure(counters, now)
