@@ -37,7 +37,7 @@ class Home(msgspec.Struct, frozen=True):
     def find(cls, environ: Mapping[str, str]) -> Self:
         """Return the folders that `environ` names; nothing is created.
 
-        `CF_HOME=DIR` puts all three under `DIR`; otherwise the XDG layout holds on every Unix, macOS included.
+        `CF_HOME=DIR` puts all three under `DIR`; otherwise the XDG layout holds on every Unix.
         """
         if base := environ.get("CF_HOME", ""):
             root = Path(os.path.abspath(Path(base).expanduser()))

@@ -41,9 +41,9 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
-    """Return the address in `tcp://HOST:PORT`, `HOST:PORT`, `HOST` or `[::1]:PORT`; port `*` is 0, host `*` is `0.0.0.0`.
+    """Return the address in `tcp://HOST:PORT`, `HOST:PORT`, `HOST` or `[::1]:PORT`.
 
-    Raises `UsageError` for anything else.
+    Port `*` is 0 (any free one), host `*` is `0.0.0.0`. Raises `UsageError` for anything else.
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None:
@@ -67,10 +67,12 @@ def check_listen(address: str) -> None:
 
     Remove this one function (and its call) once the checks against hostile machines have landed.
     """
-    if not (where := parse_address(address)).is_loopback:
+    where = parse_address(address)
+    tunnel = f"{where.port}:127.0.0.1:{where.port}"
+    if not where.is_loopback:
         raise Refused(
             f"{where} can be reached from other machines, and this version listens on loopback only: "
             "the security checks for several machines come with the next release",
-            hint=f"until then tunnel the port: ssh -L {where.port}:127.0.0.1:{where.port} THIS-HOST on the other "
-            f"machine, or ssh -R {where.port}:127.0.0.1:{where.port} OTHER-HOST here",
+            hint=f"until then tunnel the port: ssh -L {tunnel} THIS-HOST    # on the other machine\n"
+            f"  or from here:              ssh -R {tunnel} OTHER-HOST",
         )
