@@ -1,0 +1,244 @@
+"""Take a task's declared outputs out of its directory and into the store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import translate
+from pathlib import Path
+from typing import NamedTuple
+
+from computefarm.errors import TaskError
+from computefarm.messages import FileEntry
+
+from .blobs import BlobStore
+from .layout import MAGIC, safe_relative
+
+MAX_FILES = 100_000
+"""Files one task may produce."""
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class Collected(NamedTuple):
+    """What a task produced."""
+
+    entries: tuple[FileEntry, ...]
+    """Sorted by path, each path once."""
+    missing: tuple[str, ...]
+    """Declared outputs of which nothing was found."""
+
+
+def collect(
+    directory: Path,
+    outputs: Sequence[str],
+    store: BlobStore,
+    *,
+    consume: bool = False,
+    max_files: int = MAX_FILES,
+) -> Collected:
+    """Store the declared `outputs` of the task that ran in `directory`.
+
+    An output is a file, a folder (all files below it) or a pattern of `*`, `**`, `?` and `[]`.
+    Links are followed inside the directory; one that leaves it, or anything that is no file or folder,
+    is a `TaskError` that names the output.
+    With `consume`, large files are moved instead of copied: the directory is not used again.
+    """
+    return _Collection(directory, store, consume, max_files).run(outputs)
+
+
+class _Collection:
+    """One call of `collect`."""
+
+    def __init__(self, directory: Path, store: BlobStore, consume: bool, max_files: int) -> None:
+        self._base = os.path.realpath(directory)
+        self._store = store
+        self._consume = consume
+        self._max_files = max_files
+        self._entries: dict[str, FileEntry] = {}
+        self._output = ""
+
+    def run(self, outputs: Sequence[str]) -> Collected:
+        missing = []
+        for output in outputs:
+            self._output = output
+            if not self._take(safe_relative(output.rstrip("/") or output), output.endswith("/")):
+                missing.append(output)
+        entries = sorted(self._entries.values(), key=lambda entry: entry.path)
+        return Collected(tuple(entries), tuple(missing))
+
+    def _take(self, path: str, must_be_folder: bool) -> bool:
+        """Take one declared output; False when there is nothing."""
+        kind = self._kind(path)
+        if kind is None and not MAGIC.isdisjoint(path):
+            return self._take_pattern(path)
+        if kind is None:
+            return False
+        if must_be_folder and not stat.S_ISDIR(kind):
+            raise TaskError(f"output {self._output} is a file, not a folder")
+        self._take_any(path, kind)
+        return True
+
+    def _take_pattern(self, pattern: str) -> bool:
+        found = False
+        for path in list(self._expand("", pattern.split("/"))):
+            kind = self._kind(path)
+            if kind is not None:
+                self._take_any(path, kind)
+                found = True
+        return found
+
+    def _take_any(self, path: str, kind: int) -> None:
+        if stat.S_ISREG(kind):
+            self._take_file(path)
+        elif stat.S_ISDIR(kind):
+            self._take_folder(path, ())
+        else:
+            raise TaskError(f"output {self._named(path)} is {_a_kind(kind)}, not a file or folder")
+
+    def _take_folder(self, path: str, above: tuple[tuple[int, int], ...]) -> None:
+        found = os.stat(f"{self._base}/{path}")
+        here = found.st_dev, found.st_ino
+        if here in above:
+            raise TaskError(f"output {self._named(path)} is a link to a folder that holds it, without end")
+        for name in self._names(path):
+            inner = f"{path}/{name}"
+            kind = self._kind(inner)
+            if kind is None:
+                raise TaskError(f"output {self._named(inner)} is a link to nothing")
+            if stat.S_ISDIR(kind):
+                self._take_folder(inner, (*above, here))
+            else:
+                self._take_any(inner, kind)
+
+    def _kind(self, path: str) -> int | None:
+        """Return the mode of what `path` leads to inside the directory; None when there is nothing."""
+        try:
+            kind = os.lstat(f"{self._base}/{path}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise TaskError(f"output {self._named(path)}: {error.strerror}") from error
+        if stat.S_ISREG(kind):
+            return kind  # where its folder leads is checked when the file is open
+        place = self._resolve(path)
+        try:
+            return os.lstat(place).st_mode
+        except FileNotFoundError:
+            return None
+
+    def _resolve(self, path: str) -> str:
+        """Follow links, and refuse to be led outside."""
+        try:
+            place = os.path.realpath(f"{self._base}/{path}")
+        except OSError as error:
+            raise TaskError(f"output {self._named(path)}: {error.strerror}") from error
+        self._check_inside(path, place)
+        return place
+
+    def _check_inside(self, path: str, place: str) -> None:
+        if place != self._base and not place.startswith(f"{self._base}/"):
+            raise TaskError(f"output {self._named(path)} leads outside the task's directory (-> {place})")
+
+    def _take_file(self, path: str) -> None:
+        if path in self._entries:
+            return
+        if len(self._entries) >= self._max_files:
+            raise TaskError(
+                f"output {self._output}: more than {self._max_files:,} files; pack them into one archive"
+            )
+        safe_relative(path)  # names that are not UTF-8
+        name = f"{self._base}/{path}"
+        try:
+            source = self._open(path, name)
+        except OSError as error:
+            raise TaskError(f"output {self._named(path)}: {error.strerror}") from error
+        try:
+            found = os.fstat(source)
+            if not stat.S_ISREG(found.st_mode):
+                raise TaskError(f"output {self._named(path)} is {_a_kind(found.st_mode)}, not a file")
+            self._check_inside(path, _place_of(source, name))
+            if self._consume:
+                digest, size = self._store.adopt_open(source, name)
+            else:
+                digest, size = self._store.add_open(source)
+        finally:
+            os.close(source)
+        self._entries[path] = FileEntry(path, digest, size, found.st_mode & 0o111 != 0)
+
+    def _open(self, path: str, name: str) -> int:
+        try:
+            return os.open(name, _OPEN)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return os.open(self._resolve(path), _OPEN)
+            raise
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(f"{self._base}/{folder}"))
+        except OSError as error:
+            raise TaskError(f"output {self._named(folder)}: {error.strerror}") from error
+
+    def _expand(self, folder: str, parts: list[str]) -> Iterator[str]:
+        """Yield what exists below `folder` and matches the pattern `parts`; hidden names only match a dot."""
+        part, rest = parts[0], parts[1:]
+        prefix = f"{folder}/" if folder else ""
+        if part == "**":
+            if rest:
+                yield from self._expand(folder, rest)
+            for name in self._visible_folders(folder):
+                yield from self._expand(prefix + name, parts)
+            if not rest:
+                yield from (prefix + name for name in self._names(folder) if not name.startswith("."))
+            return
+        if MAGIC.isdisjoint(part):
+            names = [part] if self._kind(prefix + part) is not None else []
+        else:
+            matches = re.compile(translate(part)).match
+            names = [
+                name
+                for name in self._names(folder)
+                if matches(name) and (part.startswith(".") or not name.startswith("."))
+            ]
+        for name in names:
+            if not rest:
+                yield prefix + name
+            elif stat.S_ISDIR(self._kind(prefix + name) or 0):
+                yield from self._expand(prefix + name, rest)
+
+    def _visible_folders(self, folder: str) -> list[str]:
+        """Return the real folders in `folder`: `**` does not go through links, so it always ends."""
+        return [
+            name
+            for name in self._names(folder)
+            if not name.startswith(".")
+            and stat.S_ISDIR(os.lstat(f"{self._base}/{folder}/{name}").st_mode)
+        ]
+
+    def _named(self, path: str) -> str:
+        return path if path == self._output.rstrip("/") else f"{path} (of {self._output})"
+
+
+def _place_of(source: int, name: str) -> str:
+    """Return where an open file really is; a folder may have been swapped for a link meanwhile."""
+    try:
+        return os.readlink(f"/proc/self/fd/{source}")
+    except OSError:
+        return os.path.realpath(name)  # not Linux
+
+
+def _a_kind(kind: int) -> str:
+    for test, name in (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISDIR, "a folder"),
+    ):
+        if test(kind):
+            return name
+    return "something else"

@@ -1,0 +1,122 @@
+"""Private directories of tasks, made and removed by the thousand.
+
+On a journalling file system making and removing a folder costs ten times as much as renaming one,
+so empty folders are kept and given to the next task under a new name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from pathlib import Path
+
+from computefarm.errors import StoreError
+
+from .claims import Claim, sweep
+from .copying import store_error
+from .removing import empty_folder, remove_tree
+
+KEPT = 256
+"""Empty folders kept, at most, of each mode."""
+
+TOP = 0o700
+INNER = 0o755
+_PREFIX = "tasks-"
+_LARGE = 4096
+"""Bytes; a folder that has been larger stays slow to read for ever on some file systems."""
+
+
+class PrivateDirs:
+    """Makes one directory per attempt below `root`, and removes it; safe from several threads.
+
+    Those of processes that ended without `close` are removed first; `stuck` names what could not be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.stuck = sweep(self.root, _PREFIX)
+            self._claim = Claim(self.root, _PREFIX)
+            self._base = os.fspath(self._claim.path)
+            self._pool = f"{self._base}/.kept"
+            os.mkdir(self._pool, 0o777)
+            self._pool_folder = os.open(self._pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise store_error(error, self.root, "make private directories") from error
+        umask = ~stat.S_IMODE(os.fstat(self._pool_folder).st_mode)
+        self._modes = {TOP: TOP & ~umask, INNER: INNER & ~umask}
+        self._kept: dict[int, list[str]] = {mode: [] for mode in self._modes.values()}
+        self._numbers = itertools.count()
+
+    def make(self, name: str) -> Path:
+        """Make the empty directory `name`."""
+        path = f"{self._base}/{name}"
+        try:
+            if os.path.lexists(path):
+                raise StoreError(f"{path} exists already; each attempt needs a directory of its own")
+            self._make(path, TOP)
+        except OSError as error:
+            raise store_error(error, self.root, f"make the directory {name}") from error
+        return Path(path)
+
+    def make_inner(self, path: str) -> None:
+        """Make an empty folder at `path`, inside a private directory."""
+        self._make(path, INNER)
+
+    def remove(self, path: Path, *, reuse: bool = True) -> None:
+        """Remove a directory with all that a task left in it; harmless when it is gone already.
+
+        Give `reuse=False` when processes of the task may live on, so that they cannot meet the next task.
+        """
+        try:
+            if reuse:
+                self._remove_kept(os.fspath(path))
+            else:
+                remove_tree(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(
+                f"cannot remove {error.filename or path} in {path}: {error.strerror}", hint=f"rm -rf {path}"
+            ) from error
+
+    def close(self) -> None:
+        """Remove all that is left."""
+        if self._pool_folder < 0:
+            return
+        os.close(self._pool_folder)
+        self._pool_folder = -1
+        try:
+            self._claim.close()
+        except OSError as error:
+            raise StoreError(f"cannot remove {self._base}: {error.strerror}") from error
+
+    def _make(self, path: str, mode: int) -> None:
+        kept = self._kept[self._modes[mode]]
+        try:
+            number = kept.pop()
+        except IndexError:
+            os.mkdir(path, mode)
+            return
+        os.rename(f"{self._pool}/{number}", path)
+
+    def _remove_kept(self, path: str) -> None:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        if os.listdir(path):
+            empty_folder(path, self._drop)
+        self._drop(path, None)
+
+    def _drop(self, name: str, parent: int | None) -> None:
+        """Keep an empty folder for the next task, or remove it."""
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        kept = self._kept.get(stat.S_IMODE(found.st_mode))
+        if kept is None or len(kept) >= KEPT or found.st_size > _LARGE or found.st_uid != os.geteuid():
+            os.rmdir(name, dir_fd=parent)
+            return
+        number = str(next(self._numbers))
+        os.rename(name, number, src_dir_fd=parent, dst_dir_fd=self._pool_folder)
+        kept.append(number)
