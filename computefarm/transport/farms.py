@@ -66,7 +66,7 @@ class Access(msgspec.Struct, frozen=True):
         has = sorted(path.stem for path in (self.folder / "keys").glob("*.key"))
         raise Refused(
             f"this machine has no {role} key for the farm {self.farm!r} (it has: {', '.join(has) or 'none'})",
-            hint=f"cf-taskmanager invite --role {role}    # on {self.address}; then join with the line it prints",
+            hint=f"cf-taskmanager invite --role {role}    # where the manager runs; join with what it prints",
         )
 
 

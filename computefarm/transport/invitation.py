@@ -132,7 +132,7 @@ class Enrolment:
         self._farm = farm
 
     def join(self, identity: Authorization, message: Join, wall: float) -> Joined | Disconnect:
-        """Enrol the key in `message` and burn the invitation, or say why not; `wall` is wall-clock seconds."""
+        """Enrol the key in `message` and burn the invitation, or say why not; `wall` is in seconds."""
         answer: list[Joined | Disconnect] = []
 
         def change(entries: dict[PublicKey, Authorization]) -> dict[PublicKey, Authorization]:
@@ -206,7 +206,11 @@ def join(
     waiting = private_folder(farms_folder(home) / ".joining") / f"{spell(invitation.keys.public)}.key"
     # Kept until the farm's folder is complete: if the answer is lost, the same key is offered again.
     keys = ensure_keys(waiting)
-    joined = _exchange(invitation, Join(public_key=keys.public, name=clean_name(name)), timeout_s, clock)
+    try:
+        joined = _exchange(invitation, Join(public_key=keys.public, name=clean_name(name)), timeout_s, clock)
+    except Refused:
+        waiting.unlink(missing_ok=True)
+        raise
     access = _settle(home, invitation, joined, keys)
     waiting.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -253,7 +257,8 @@ def _step(end: PeerEnd, message: Join) -> Joined | None:
                 end.send(encode([message]))
             case LinkState.REFUSED:
                 raise Refused(
-                    f"the manager at {end.address} does not know this invitation: it was withdrawn, or is for another farm",
+                    f"the manager at {end.address} does not know this invitation: "
+                    "it was withdrawn, is long over, or is for another farm",
                     hint=_ASK_AGAIN,
                 )
             case LinkState.STRANGER:

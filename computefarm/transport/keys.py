@@ -8,7 +8,7 @@
             client.key worker.key … this machine's own key for each role it has, 0600
 
 A machine that joined has the same folder without `authorized` and `keys/manager.key`.
-A `.key` file holds one line, `public secret`, both in the shell-safe spelling (43 characters of URL-safe base64).
+A `.key` file holds one line, `public secret`, both in the shell-safe spelling (43 characters, URL-safe base64).
 In memory and in `Join` a public key is 40 characters of Z85, as ZeroMQ wants it.
 """
 
@@ -58,7 +58,7 @@ def check_curve() -> None:
     """Refuse to go on with a ZeroMQ that cannot encrypt."""
     if not zmq.has("curve"):
         raise Refused(
-            f"this ZeroMQ ({zmq.zmq_version()}, {zmq.__file__}) was built without CURVE, so it cannot encrypt",
+            f"ZeroMQ {zmq.zmq_version()} of {zmq.__file__} was built without CURVE, so it cannot encrypt",
             hint="pip install --force-reinstall --only-binary :all: pyzmq",
         )
 

@@ -18,15 +18,13 @@ from computefarm.errors import UsageError
 
 from .addresses import Address, check_listen, parse_address
 from .authorized import Authorization, Authorized
-from .keys import KeyPair, PublicKey, check_curve, spell
+from .keys import KeyPair, PublicKey, check_curve
+from .refusals import Refusal, Refusals
 from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
 from .zap import DOMAIN, Door
 
 Route = bytes
 """ZeroMQ's own name for one connection, made by the manager, never by the peer."""
-
-MAX_REFUSALS = 100
-"""Different refusals remembered between two calls of `refusals`, so that a flood cannot fill memory or log."""
 
 LOCAL = Authorization(role="local", name="this process")
 
@@ -38,25 +36,6 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     identity: Authorization
     body: bytes
     data: Buffer | None = None
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A peer or a message that was turned away, for the log."""
-
-    address: str
-    key: str
-    """In the shell-safe spelling; empty when it had none."""
-    name: str
-    """What the authorized file calls the key, if it knows it."""
-    reason: str
-    count: int = 1
-    """How often since the last report."""
-
-    def __str__(self) -> str:
-        who = " ".join(filter(None, (self.name, self.key and f"(key {self.key})")))
-        where = f" at {self.address}" if self.address else ""
-        times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"refused {who or 'a connection'}{where}: {self.reason}{times}"
 
 
 class _Peer:
@@ -99,7 +78,7 @@ class ManagerEnd:
         self._by_descriptor: dict[int, Route] = {}
         self._ending: list[Route] = []
         self._departed: list[Route] = []
-        self._refusals: dict[tuple[str, str, str], Refusal] = {}
+        self._refusals = Refusals()
         self._next_expiry = float("inf")
         self._judged = -1
         self._closed = False
@@ -111,9 +90,9 @@ class ManagerEnd:
     # --- opening and closing --------------------------------------------------------------------------
 
     def bind(self, listen: str) -> str:
-        """Listen at `tcp://HOST:PORT` (port 0 or `*`: any free one) or `inproc://NAME`; return the real address.
+        """Listen at `tcp://HOST:PORT` (port `*`: any free one) or `inproc://NAME`; return the real address.
 
-        Raises `UsageError` when the port is taken or the address is not this machine's, `Refused` beyond loopback.
+        Raises `Refused` beyond loopback, `UsageError` when the port is taken or the address is not ours.
         """
         if listen.startswith(INPROC):
             if self._keys is not None:
@@ -134,7 +113,7 @@ class ManagerEnd:
         check_curve()
         if self._keys is None or self._table is None:
             raise UsageError("a farm on TCP needs a key pair and an authorized file")
-        self._door = Door(self._context, self._table, self._clock, self._refuse)
+        self._door = Door(self._context, self._table, self._clock, self._refusals.add)
         for option, value in (
             (zmq.IPV6, int(where.is_ipv6)),
             (zmq.BACKLOG, 2048),
@@ -243,9 +222,9 @@ class ManagerEnd:
         key, address = _property(header, "User-Id"), _property(header, "Peer-Address")
         peer = _Peer(key, address, int(header.get(zmq.SRCFD)))
         if not key:
-            self._refuse(address, "", "", "a message without a key")
+            self._refusals.add(address, "", "", "a message without a key")
         elif _property(header, "Identity") or len(route) != 5 or route[0] != 0:
-            self._refuse(address, key, "", "it chose its own routing id")
+            self._refusals.add(address, key, "", "it chose its own routing id")
             peer.refused = True
         else:
             self._judge(peer)
@@ -256,16 +235,16 @@ class ManagerEnd:
     def _turn_away(self, peer: _Peer, reason: str) -> None:
         self._skip()
         if reason and peer.identity is not None:
-            self._refuse(peer.address, peer.key, peer.identity.name, reason)
+            self._refusals.add(peer.address, peer.key, peer.identity.name, reason)
 
     def _skip(self) -> None:
         while self._socket.getsockopt(zmq.RCVMORE):
             self._socket.recv()
 
     def send(self, route: Route, body: bytes, data: Buffer | None = None) -> bool:
-        """Queue a message; return False when the peer is gone or refused, or takes too long to read (then try later).
+        """Queue a message; return False when the peer is gone or refused, or its queue is full.
 
-        `gone` tells the two apart.
+        `gone` tells the two apart: a full queue is worth another try later.
         """
         check_size(body, data)
         peer = self._peers.get(route)
@@ -302,7 +281,10 @@ class ManagerEnd:
         return peer.address if peer else ""
 
     def departed(self) -> list[Route]:
-        """Return the connections that ended or lost their right since the last call, after their last message."""
+        """Return the connections that ended or lost their right since the last call.
+
+        Nothing more will be received from them.
+        """
         found, self._departed = self._departed, []
         return found
 
@@ -315,16 +297,7 @@ class ManagerEnd:
 
     def refusals(self) -> list[Refusal]:
         """Return who was turned away since the last call, equal cases counted together."""
-        found, self._refusals = list(self._refusals.values()), {}
-        return found
-
-    def _refuse(self, address: str, key: PublicKey, name: str, reason: str) -> None:
-        case = (address, key, reason)
-        known = self._refusals.get(case)
-        if known is not None:
-            self._refusals[case] = msgspec.structs.replace(known, count=known.count + 1)
-        elif len(self._refusals) < MAX_REFUSALS:
-            self._refusals[case] = Refusal(address, spell(key) if key else "", name, reason)
+        return self._refusals.take()
 
     def _review(self) -> None:
         """Look up every live connection's key again if the table or the time has changed."""
@@ -343,7 +316,7 @@ class ManagerEnd:
             was = peer.identity
             self._judge(peer)
             if was is not None and peer.identity is None:
-                self._refuse(
+                self._refusals.add(
                     peer.address,
                     peer.key,
                     was.name,
@@ -372,7 +345,7 @@ class ManagerEnd:
                 if route is not None:
                     self._ending.append(route)
             else:
-                self._refuse(
+                self._refusals.add(
                     "", "", "", "it does not speak encrypted ComputeFarm, or expects another manager"
                 )
 
@@ -421,8 +394,8 @@ def _property(frame: zmq.Frame, name: str) -> str:
 def _bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
     if error.errno == zmq.EADDRINUSE:
         return UsageError(
-            f"port {where.port} of {where.host} is in use: another TaskManager, or another program, listens there",
-            hint=f"cf-taskmanager status    # or choose another: --listen tcp://{where.host}:{where.port + 1}",
+            f"port {where.port} of {where.host} is in use: another TaskManager or program listens there",
+            hint=f"cf-taskmanager status    # or another port: --listen tcp://{where.host}:{where.port + 1}",
         )
     if error.errno == errno.EACCES:
         return UsageError(
