@@ -1,1 +1,1 @@
-"""Places majordomo can send tasks."""
+"""Places majordomo can send tasks: the embedded farm, or a TaskManager over the network."""

@@ -83,6 +83,8 @@ class Offered(msgspec.Struct, frozen=True):
     pools: tuple[Pool, ...]
     settled: bool
     """False while workers may still be coming back after a manager's start."""
+    missing: tuple[str, ...] = ()
+    """Why this machine cannot offer what was asked for (embedded farm only), for people."""
 
 
 class Link(msgspec.Struct, frozen=True):

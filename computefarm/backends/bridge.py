@@ -1,0 +1,146 @@
+"""From a client's loop to majordomo's sink: what both backends share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from computefarm.errors import FarmError, Unreachable
+from computefarm.messages import (
+    Answer,
+    Explanation,
+    Need,
+    Obstacle,
+    Piece,
+    Pool,
+    Status,
+    TaskSpec,
+)
+from computefarm.services.client import ClientService, Finish, Observer, Order
+
+from .base import Broken, Ended, Held, Link, Offered, Placed, Printed, Sink, Submission
+
+ANSWER_S = 10.0
+"""How long a question to the manager may take."""
+
+
+class Bridge(Observer):
+    """Turns what the client service reports into backend events."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.pools: tuple[Pool, ...] = ()
+        self.settled = False
+        self.heard = threading.Event()
+        """Set when the farm has said what it offers, or that it cannot be used."""
+        self.error: FarmError | None = None
+
+    def placed(self, task: int, attempt: int, worker: str, hostname: str) -> None:
+        """Pass it on."""
+        self._sink(Placed(task, attempt, worker, hostname))
+
+    def printed(self, task: int, attempt: int, pieces: tuple[Piece, ...]) -> None:
+        """Pass it on."""
+        self._sink(Printed(task, attempt, pieces))
+
+    def finished(self, finish: Finish) -> None:
+        """Pass it on."""
+        self._sink(
+            Ended(
+                finish.task,
+                finish.result,
+                finish.cached,
+                finish.worker,
+                finish.hostname,
+                finish.queued_s,
+                finish.attempts,
+            )
+        )
+
+    def held(
+        self, tasks: tuple[int, ...], need: Need, obstacles: tuple[Obstacle, ...], offered: bool, ever: bool
+    ) -> None:
+        """Pass it on."""
+        self._sink(Held(tasks, need, obstacles, offered, ever))
+
+    def offered(self, pools: tuple[Pool, ...], settled: bool) -> None:
+        """Remember it for `offers`, and pass it on."""
+        self.pools = pools
+        self.settled = settled
+        self.heard.set()
+        self._sink(Offered(pools, settled))
+
+    def link(self, up: bool, text: str) -> None:
+        """Pass it on."""
+        self._sink(Link(up, text))
+
+    def broken(self, error: FarmError) -> None:
+        """Remember it for whoever waits, and pass it on."""
+        self.error = error
+        self.heard.set()
+        self._sink(Broken(error))
+
+
+def orders(submissions: Sequence[Submission]) -> list[Order]:
+    """Turn majordomo's submissions into a client's orders."""
+    return [
+        Order(
+            spec=TaskSpec(
+                task=one.task,
+                name=one.name,
+                need=0,
+                action=one.action,
+                priority=one.priority,
+                retries=one.retries,
+                read_cache=one.read_cache,
+                write_cache=one.write_cache,
+                kind=one.kind,
+            ),
+            need=one.need,
+            sources=dict(one.sources),
+            inputs=tuple(one.sources),
+            project=one.project,
+            reported_as=one.task,
+        )
+        for one in submissions
+    ]
+
+
+def question(client: ClientService, about: str, task: str = "") -> Answer:
+    """Ask the manager and wait for the answer; callable from any thread but the loop's."""
+    box: list[Answer] = []
+    ready = threading.Event()
+
+    def then(answer: Answer) -> None:
+        box.append(answer)
+        ready.set()
+
+    client.ask(about, task, then)
+    if not ready.wait(ANSWER_S):
+        raise Unreachable(f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status")
+    return box[0]
+
+
+def status_of(client: ClientService) -> Status:
+    """Return the farm's state."""
+    status = question(client, "status").status
+    assert status is not None
+    return status
+
+
+def explanation_of(client: ClientService, task: int) -> Explanation:
+    """Return what the manager knows of a task of this session."""
+    explanation = question(client, "explain", str(task)).explanation
+    assert explanation is not None
+    return explanation
+
+
+def run_guarded(run: Callable[[], None], broken: Callable[[FarmError], None]) -> None:
+    """Run a loop's thread; a bug there must end the run with a message, never hang it."""
+    try:
+        run()
+    except FarmError as error:
+        broken(error)
+    except Exception as error:  # the last line of defence of a thread: reported, then raised for the log
+        broken(FarmError(f"the farm's loop stopped unexpectedly: {type(error).__name__}: {error}"))
+        raise

@@ -1,0 +1,126 @@
+"""A TaskManager over the network: one run's client on a thread of its own, and a viewer for questions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import zmq
+
+from computefarm.errors import FarmError, Unreachable
+from computefarm.home import Home, host_id, hostname
+from computefarm.messages import Explanation, Pool, Status
+from computefarm.services.client import ClientService
+from computefarm.services.equip import store_root
+from computefarm.services.loop import Loop
+from computefarm.settings import Settings
+from computefarm.store.blobs import BlobStore
+from computefarm.transport.farms import Access
+from computefarm.transport.peer_end import PeerEnd
+
+from .base import Offered, Sink, Submission
+from .bridge import ANSWER_S, Bridge, explanation_of, orders, question, run_guarded, status_of
+
+CONNECT_S = 5.0
+"""How long the first answer of a manager may take."""
+
+STOP_S = 5.0
+
+
+class FarmBackend:
+    """A configured farm, for the length of one run (or one question)."""
+
+    def __init__(self, *, access: Access, home: Home, settings: Settings, session: str) -> None:
+        self.name = access.farm
+        self._access = access
+        self._home = home
+        self._settings = settings
+        self._session = session
+        self._closed = False
+
+    def start(self, sink: Sink) -> None:
+        """Connect; raise `Unreachable` or `Refused` when the farm cannot be used."""
+        access, home = self._access, self._home
+        keys = access.keys("client")
+        self._bridge = Bridge(sink)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._store = BlobStore(store_root(home), limit_bytes=self._settings.cache_limit)
+        self._loop = Loop()
+
+        def dial() -> PeerEnd:
+            return PeerEnd(self._context, access.address, server_key=access.server_key, keys=keys)
+
+        self._client = ClientService(
+            session=self._session,
+            host=host_id(home),
+            hostname=hostname(),
+            control=dial(),
+            bulk=dial(),
+            store=self._store,
+            observer=self._bridge,
+        )
+        self._thread = threading.Thread(target=self._run, name="cf-client", daemon=True)
+        self._thread.start()
+        if not self._bridge.heard.wait(CONNECT_S) or self._bridge.error is not None:
+            error = self._bridge.error or self._silence()
+            self.close()
+            raise error
+
+    def _silence(self) -> FarmError:
+        return Unreachable(
+            f"the TaskManager of farm {self.name!r} at {self._access.address} does not answer",
+            hint=f"start it: cf-taskmanager start --name {self.name} --daemon    # or run here: --farm local",
+        )
+
+    def _run(self) -> None:
+        def serve() -> None:
+            self._loop.add(self._client)
+            self._loop.run()
+
+        run_guarded(serve, self._bridge.broken)
+
+    def offers(self, capability: str) -> Offered:
+        """Return the pools of workers that offer `capability` now."""
+        pools = tuple(pool for pool in self._bridge.pools if pool.offer.capability == capability)
+        return Offered(pools, self._bridge.settled)
+
+    def submit(self, submissions: Sequence[Submission]) -> None:
+        """Hand tasks to the client's thread."""
+        self._client.submit(orders(submissions))
+
+    def cancel(self, tasks: Sequence[int], reason: str) -> None:
+        """End these tasks, or all."""
+        self._client.cancel(tasks, reason)
+
+    def status(self) -> Status:
+        """Return the farm's state."""
+        return status_of(self._client)
+
+    def explain(self, task: int) -> Explanation:
+        """Return what the manager knows of a task of this run."""
+        return explanation_of(self._client, task)
+
+    def pools(self) -> tuple[Pool, ...]:
+        """Return everything the farm offers."""
+        return self._bridge.pools
+
+    def explain_name(self, task: str) -> Explanation:
+        """Return what the manager knows of a task, by name, in whichever session it is."""
+        explanation = question(self._client, "explain", task).explanation
+        assert explanation is not None
+        return explanation
+
+    def close(self) -> None:
+        """Say goodbye and join the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread.is_alive():
+            self._client.call(self._loop.stop)
+            self._thread.join(STOP_S)
+        if not self._thread.is_alive():
+            self._store.close()
+            self._context.destroy(linger=0)
+
+
+__all__ = ["ANSWER_S", "FarmBackend"]

@@ -1,0 +1,469 @@
+"""A client's loop: submits a run's tasks, serves their inputs, puts their outputs in place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from computefarm.core.client import (
+    ClientCommand,
+    ClientEvent,
+    ClientSession,
+    Linked,
+    Reconnect,
+    Rejected,
+    Say,
+    Silent,
+    Tell,
+)
+from computefarm.errors import FarmError, Refused, StoreError, TaskError, Unreachable
+from computefarm.messages import (
+    Absent,
+    Answer,
+    Attempt,
+    Chunk,
+    Digest,
+    Done,
+    Fetch,
+    FileEntry,
+    FromManager,
+    Need,
+    Obstacle,
+    Offers,
+    Outcome,
+    Piece,
+    Placed,
+    Pool,
+    Result,
+    TaskOutput,
+    TaskSpec,
+    Waiting,
+    Want,
+)
+from computefarm.store.blobs import BlobStore
+from computefarm.store.deliver import Delivery, from_store
+from computefarm.transport.mailbox import Mailbox
+from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
+from computefarm.transport.wire import Buffer
+
+from .bulk import Provider, Puller
+from .link import Link, link_error
+from .loop import Loop
+from .offload import Offload
+
+log = logging.getLogger("computefarm.client")
+
+MANAGER = "manager"
+
+LOST_S = 10.0
+"""A manager that has been away for this long is reported as unreachable."""
+
+
+ANEW = 1 << 40
+"""Added to the number of a task that is submitted once more because its outputs were lost."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One task for the farm, and where its files are on this machine."""
+
+    spec: TaskSpec
+    need: Need
+    sources: dict[Digest, Path]
+    inputs: tuple[Digest, ...]
+    project: Path
+    reported_as: int
+    """The number majordomo knows the task by; differs from the spec's when it had to be submitted anew."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """A task ended, and its outputs stand in the project."""
+
+    task: int
+    result: Result
+    cached: bool
+    worker: str
+    hostname: str
+    queued_s: float
+    attempts: tuple[Attempt, ...]
+
+
+class Observer:
+    """What a client reports; methods are called on the loop's thread and must be quick."""
+
+    def placed(self, task: int, attempt: int, worker: str, hostname: str) -> None:
+        """An attempt was given to a worker."""
+
+    def printed(self, task: int, attempt: int, pieces: tuple[Piece, ...]) -> None:
+        """An attempt printed something."""
+
+    def finished(self, finish: Finish) -> None:
+        """A task ended."""
+
+    def held(
+        self, tasks: tuple[int, ...], need: Need, obstacles: tuple[Obstacle, ...], offered: bool, ever: bool
+    ) -> None:
+        """Nothing can run these tasks at present."""
+
+    def offered(self, pools: tuple[Pool, ...], settled: bool) -> None:
+        """What the farm offers changed."""
+
+    def link(self, up: bool, text: str) -> None:
+        """The connection came or went."""
+
+    def broken(self, error: FarmError) -> None:
+        """The farm cannot be used any more."""
+
+
+class SourceShelf:
+    """The user's own files, by the digest they had when they were submitted."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._paths: dict[Digest, Path] = {}
+
+    def put(self, sources: dict[Digest, Path]) -> None:
+        """Remember where these are."""
+        self._paths.update(sources)
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return where the bytes were, or None."""
+        return self._paths.get(digest)
+
+    def read_slice(self, digest: Digest, offset: int, length: int) -> tuple[int, bytes]:
+        """Read from the file; whoever receives the bytes verifies the digest."""
+        path = self._paths.get(digest)
+        if path is None:
+            raise StoreError(f"no file with digest {digest.hex()[:12]} was submitted")
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(offset)
+            return size, file.read(length)
+
+
+class ClientService:
+    """One run's connection to a farm."""
+
+    def __init__(
+        self,
+        *,
+        session: str,
+        host: str,
+        hostname: str,
+        control: PeerEnd,
+        bulk: PeerEnd,
+        store: BlobStore,
+        observer: Observer,
+        shared: bool = False,
+    ) -> None:
+        self._session_id = session
+        self._store = store
+        self._observer = observer
+        self._shared = shared
+        self._offload = Offload("cf-client-io")
+        self._calls: Mailbox[Callable[[], None]] = Mailbox()
+        self._shelf = SourceShelf(store)
+        self._orders: dict[int, Order] = {}
+        self._delivering: dict[int, tuple[Done, set[Digest]]] = {}
+        self._awaiting: dict[Digest, list[int]] = {}
+        self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._down_text = ""
+        self._down_since: float | None = None
+        self._link = Link(
+            role="client",
+            host=host,
+            hostname=hostname,
+            control=control,
+            bulk=bulk,
+            up=self._connected,
+            message=self._heard,
+            data=self._bulk_heard,
+            down=self._down,
+        )
+
+    # --- the loop's side ---
+
+    def attach(self, loop: Loop) -> None:
+        """Register the connections and the mailbox of calls from other threads."""
+        self._loop = loop
+        self._clock = loop.clock
+        self._session = ClientSession(self._session_id, now=loop.clock())
+        self._offload.attach(loop)
+        self._puller = Puller(
+            self._store,
+            self._offload,
+            ask=lambda _peer, request: self._link.say_bulk(request),
+            arrived=self._arrived,
+            failed=self._pull_failed,
+            clock=loop.clock,
+        )
+        self._provider = Provider(
+            self._shelf,
+            self._offload,
+            send=lambda _peer, message, data: self._link.say_bulk(message, data),
+        )
+        self._down_since = loop.clock()
+        loop.watch(self._calls.fileno(), self._called)
+        self._link.attach(loop)
+
+    def tick(self, now: float) -> None:
+        """Heartbeats, re-requests, and the patience with an absent manager."""
+        self._obey(self._session.tick(now))
+        self._puller.tick(now)
+        self._link.tick(now)
+        if self._down_since is not None and now - self._down_since >= LOST_S:
+            self._down_since = None
+            self._observer.broken(_unreachable(LOST_S))
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline of the parts."""
+        parts = (
+            self._session.next_deadline(),
+            self._puller.next_deadline(),
+            self._down_since + LOST_S if self._down_since is not None else None,
+            self._link.next_deadline(),
+        )
+        return min((part for part in parts if part is not None), default=None)
+
+    def flush(self) -> None:
+        """Send what this turn has gathered."""
+        self._link.flush()
+
+    def close(self) -> None:
+        """Say goodbye: what still runs for this session is cancelled."""
+        self._obey(self._session.leave(self._clock(), "the run is over"))
+        self._link.flush()
+        self._offload.close(self._loop)
+        self._link.close()
+        self._calls.close()
+
+    # --- for other threads ---
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run `function` on the loop's thread."""
+        self._calls.put(function)
+
+    def submit(self, orders: Sequence[Order]) -> None:
+        """Submit tasks; callable from any thread."""
+        self._calls.put(lambda: self._submit(orders))
+
+    def cancel(self, tasks: Sequence[int], reason: str) -> None:
+        """Cancel tasks (all when empty); callable from any thread."""
+        self._calls.put(lambda: self._obey(self._session.cancel(tuple(tasks), self._clock(), reason)))
+
+    def ask(self, about: str, task: str, then: Callable[[Answer], None]) -> None:
+        """Ask the manager; `then` runs on the loop's thread. Callable from any thread."""
+        self._calls.put(lambda: self._ask(about, task, then))
+
+    # --- on the loop's thread ---
+
+    def _called(self) -> None:
+        for function in self._calls.drain():
+            function()
+
+    def _ask(self, about: str, task: str, then: Callable[[Answer], None]) -> None:
+        number, commands = self._session.ask(about, self._clock(), task, self._session_id)
+        self._answers[number] = then
+        self._obey(commands)
+
+    def _submit(self, orders: Sequence[Order]) -> None:
+        for order in orders:
+            self._orders[order.spec.task] = order
+            self._shelf.put(order.sources)
+        if self._shared:
+            absent = {d for order in orders for d in order.inputs if d not in self._store}
+            if absent:
+                # The embedded farm has no wire: the files go straight into its store.
+                self._offload.submit(
+                    lambda: self._shelve(absent), lambda _value, error: self._shelved(orders, error)
+                )
+                return
+        self._send(orders)
+
+    def _shelve(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            path = self._shelf.path(digest)
+            if path is not None and digest not in self._store:
+                self._store.add_file(path)
+
+    def _shelved(self, orders: Sequence[Order], error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, OSError | FarmError):
+            raise error
+        # A file that could not be read is asked for again by the manager, and fails its task by name.
+        self._send(orders)
+
+    def _send(self, orders: Sequence[Order]) -> None:
+        tasks = [(order.need, order.spec) for order in orders]
+        self._obey(self._session.submit(tasks, self._clock()))
+
+    def _connected(self) -> None:
+        self._obey(self._session.connected(self._clock()))
+        self._puller.restart(MANAGER)
+
+    def _down(self, event: LinkEvent) -> None:
+        self._obey(self._session.disconnected(self._clock()))
+        if event.state in (LinkState.REFUSED, LinkState.STRANGER):
+            self._observer.broken(link_error(event))
+        elif self._down_since is None or self._down_text != event.text:
+            self._down_since = self._down_since or self._clock()
+            self._down_text = event.text
+            self._observer.link(False, event.text)
+
+    def _heard(self, message: FromManager) -> None:
+        self._obey(self._session.receive(message, self._clock()))
+
+    def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:
+        match message:
+            case Chunk():
+                if data is not None:
+                    self._puller.take(MANAGER, message, data)
+            case Fetch():
+                self._provider.fetch(MANAGER, message)
+            case Absent():
+                self._puller.absent(MANAGER, message.digests)
+            case _:
+                self._heard(message)
+
+    def _obey(self, commands: Iterable[ClientCommand]) -> None:
+        for command in commands:
+            match command:
+                case Say(message=message):
+                    self._link.say(message)
+                case Tell(event=event):
+                    self._told(event)
+                case Reconnect(reason=reason):
+                    self._observer.link(False, reason)
+                    self._link.reconnect()
+
+    def _told(self, event: ClientEvent) -> None:
+        match event:
+            case Done():
+                self._done(event)
+            case Placed():
+                self._observer.placed(event.task % ANEW, event.attempt, event.worker, event.hostname)
+            case TaskOutput():
+                self._observer.printed(event.task % ANEW, event.attempt, event.pieces)
+            case Waiting():
+                self._observer.held(
+                    tuple(task % ANEW for task in event.tasks), event.need, event.obstacles, event.offered, event.ever)
+            case Offers():
+                self._observer.offered(event.pools, event.settled)
+            case Answer():
+                then = self._answers.pop(event.number, None)
+                if then is not None:
+                    then(event)
+            case Linked():
+                self._down_since = None
+                self._observer.link(True, f"connected to farm {event.farm}")
+            case Rejected():
+                self._observer.broken(Refused(event.text))
+            case Silent():
+                self._down_since = None
+                self._observer.broken(_unreachable(event.seconds))
+            case Want():
+                pass  # the manager pulls inputs on the bulk connection
+
+    # --- outputs ---
+
+    def _done(self, done: Done) -> None:
+        order = self._orders.get(done.task)
+        if order is None:
+            return
+        entries = done.result.outputs
+        if done.result.outcome is not Outcome.SUCCEEDED or not entries:
+            self._finish(done)
+            return
+        missing = {e.digest for e in entries if e.digest not in self._store and not self._store.refresh(e.digest)}
+        self._store.pin([entry.digest for entry in entries])
+        if not missing:
+            self._deliver(done, entries)
+            return
+        self._delivering[done.task] = (done, missing)
+        for digest in missing:
+            self._awaiting.setdefault(digest, []).append(done.task)
+        sizes: dict[Digest, int | None] = {entry.digest: entry.size for entry in entries}
+        self._puller.want(MANAGER, [(digest, sizes[digest]) for digest in missing])
+
+    def _arrived(self, digests: list[Digest]) -> None:
+        for digest in digests:
+            for task in self._awaiting.pop(digest, ()):
+                waiting = self._delivering.get(task)
+                if waiting is None:
+                    continue
+                done, missing = waiting
+                missing.discard(digest)
+                if not missing:
+                    del self._delivering[task]
+                    self._deliver(done, done.result.outputs)
+
+    def _pull_failed(self, _peer: str, digests: list[Digest], text: str) -> None:
+        for digest in digests:
+            for task in self._awaiting.pop(digest, ()):
+                waiting = self._delivering.pop(task, None)
+                if waiting is not None:
+                    self._undeliverable(waiting[0], text)
+
+    def _undeliverable(self, done: Done, text: str) -> None:
+        """Run the task once more, without the result cache: the manager has lost its outputs."""
+        self._store.unpin([entry.digest for entry in done.result.outputs])
+        order = self._orders[done.task]
+        if order.spec.task >= ANEW:
+            self._finish(_failed(done, f"its outputs cannot be fetched: {text}"))
+            return
+        del self._orders[done.task]
+        self._obey(self._session.taken((done.task,), self._clock()))
+        spec = msgspec.structs.replace(order.spec, task=order.spec.task + ANEW, read_cache=False)
+        self._orders[spec.task] = msgspec.structs.replace(order, spec=spec)
+        self._obey(self._session.submit([(order.need, spec)], self._clock()))
+
+    def _deliver(self, done: Done, entries: Sequence[FileEntry]) -> None:
+        project = self._orders[done.task].project
+
+        def then(_value: Any, error: BaseException | None) -> None:
+            self._delivered(done, error)
+
+        self._offload.submit(lambda: Delivery(project).install(entries, from_store(self._store)), then)
+
+    def _delivered(self, done: Done, error: BaseException | None) -> None:
+        if isinstance(error, StoreError):
+            self._undeliverable(done, str(error))
+            return
+        self._store.unpin([entry.digest for entry in done.result.outputs])
+        if error is None:
+            self._finish(done)
+        elif isinstance(error, TaskError | OSError):
+            self._finish(_failed(done, f"the outputs cannot be put in place: {error}"))
+        else:
+            raise error
+
+    def _finish(self, done: Done) -> None:
+        order = self._orders.pop(done.task, None)
+        if order is None:
+            return
+        self._obey(self._session.taken((done.task,), self._clock()))
+        self._observer.finished(
+            Finish(
+                task=order.reported_as,
+                result=done.result,
+                cached=done.cached,
+                worker=done.worker,
+                hostname=done.hostname,
+                queued_s=done.queued_s,
+                attempts=done.attempts,
+            )
+        )
+
+
+def _unreachable(seconds: float) -> Unreachable:
+    return Unreachable(
+        f"no answer from the TaskManager for {seconds:.0f} s",
+        hint="cf-taskmanager status    # is it running? Or run without it: majordomo run --farm local",
+    )
+
+
+def _failed(done: Done, reason: str) -> Done:
+    result = msgspec.structs.replace(done.result, outcome=Outcome.FAILED, reason=reason)
+    return msgspec.structs.replace(done, result=result)

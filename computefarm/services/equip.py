@@ -1,0 +1,97 @@
+"""Put a worker together from what this machine has: offers by probing, plug-ins, facts, registration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from computefarm.catalogue import Catalogue, Probed, platform_name, probe_all
+from computefarm.errors import UsageError
+from computefarm.home import Home, host_id, hostname
+from computefarm.host.gpu import count_gpus
+from computefarm.messages import Offer, Register
+from computefarm.worker_api import registry
+from computefarm.worker_api.contract import CommandPlugin
+
+STORE = "blobs"
+"""Folder of the cache shared by all processes of one CF_HOME."""
+
+PRIVATE = "private"
+"""Folder of the cache that holds the private directories of attempts."""
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+class Toolbox:
+    """Which plug-in executes which capability, found once."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._plugins: dict[str, CommandPlugin] = {}
+
+    def __call__(self, capability: str) -> CommandPlugin:
+        """Return the plug-in that executes `capability`."""
+        plugin = self._plugins.get(capability)
+        if plugin is None:
+            plugin = registry.find(self._catalogue.get(capability).worker)
+            self._plugins[capability] = plugin
+        return plugin
+
+
+def probe_offers(
+    catalogue: Catalogue, names: Sequence[str], home: Home, environ: Mapping[str, str]
+) -> tuple[list[Offer], list[Probed]]:
+    """Probe the named capabilities; return what can be offered, and what cannot with the reasons."""
+    probed = probe_all([catalogue.get(name) for name in names], environ, cache=home.cache)
+    offers = [one.offer for one in probed if one.offer is not None]
+    return offers, [one for one in probed if one.offer is None]
+
+
+def registration(
+    *,
+    home: Home,
+    worker: str,
+    slots: int,
+    offers: Sequence[Offer],
+    tier: int = 0,
+    weight: float = 1.0,
+    max_load: float | None = None,
+) -> Register:
+    """Return what a worker of this machine says of itself."""
+    if slots < 1:
+        raise UsageError(f"a worker needs at least one slot, not {slots}")
+    return Register(
+        worker=worker,
+        host=host_id(home),
+        hostname=hostname(),
+        platform=platform_name(),
+        slots=slots,
+        offers=tuple(offers),
+        cpus=usable_cores(),
+        memory=psutil.virtual_memory().total,
+        gpus=count_gpus(),
+        tier=tier,
+        weight=weight,
+        max_load=max_load,
+    )
+
+
+def task_facts(register: Register) -> dict[str, str]:
+    """Return the `CF_*` facts that every task of this worker is told."""
+    return {"CF_HOST": register.hostname, "CF_WORKER": register.worker}
+
+
+def store_root(home: Home) -> Path:
+    """Return where the blobs of this CF_HOME are."""
+    return home.cache / STORE
+
+
+Probe = Callable[[str], Probed]

@@ -1,0 +1,184 @@
+"""A process's two connections to its manager: Hello on each, batches out, messages in.
+
+Used by workers, clients, monitors and viewers alike; only what they say differs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from computefarm import __version__
+from computefarm.codec import decode_from_manager, encode
+from computefarm.errors import FarmError, ProtocolError, Refused, Unreachable
+from computefarm.messages import PROTOCOL, Absent, Chunk, Fetch, FromManager, Hello, Submit, ToManager
+from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
+from computefarm.transport.wire import Buffer
+
+from .loop import Loop
+
+BATCH_MESSAGES = 500
+"""Messages in one frame, at most; a Submit is sized by its sender."""
+
+REDIAL_S = 10.0
+"""How long to wait before a manager that refused us is asked again."""
+
+
+class Link:
+    """Control and bulk connection of one process, kept greeted."""
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        host: str,
+        hostname: str,
+        control: PeerEnd,
+        bulk: PeerEnd | None,
+        up: Callable[[], None],
+        message: Callable[[FromManager], None],
+        data: Callable[[FromManager, Buffer | None], None] | None = None,
+        down: Callable[[LinkEvent], None],
+    ) -> None:
+        self._role = role
+        self._host = host
+        self._hostname = hostname
+        self._ends = {"control": control} if bulk is None else {"control": control, "bulk": bulk}
+        self._up = up
+        self._message = message
+        self._data = data
+        self._down = down
+        self._boot = secrets.token_hex(8)
+        self._outbox: list[ToManager] = []
+        self._frames: dict[str, list[tuple[bytes, Buffer | None]]] = {name: [] for name in self._ends}
+        self._redial_at: float | None = None
+
+    def attach(self, loop: Loop) -> None:
+        """Register both connections, and greet at once where there is nothing to wait for."""
+        self._loop = loop
+        for channel in self._ends:
+            self._watch(channel)
+            self._readable(channel)
+
+    def _watch(self, channel: str) -> None:
+        for source in self._ends[channel].sockets():
+            self._loop.watch(source, lambda: self._readable(channel))
+
+    def say(self, message: ToManager) -> None:
+        """Send `message` on the control connection at the end of this turn."""
+        self._outbox.append(message)
+
+    def say_bulk(self, message: Chunk | Fetch | Absent, data: Buffer | None = None) -> None:
+        """Send `message` on the bulk connection at the end of this turn."""
+        self._frames["bulk"].append((encode([message]), data))
+
+    def flush(self) -> None:
+        """Send what has gathered; what the sockets do not take now waits for the next turn."""
+        if self._outbox:
+            self._frames["control"].extend((frame, None) for frame in _batches(self._outbox))
+            self._outbox = []
+        for channel, frames in self._frames.items():
+            end = self._ends[channel]
+            while frames and end.up and end.send(*frames[0]):
+                del frames[0]
+
+    def next_deadline(self) -> float | None:
+        """Return when to try again what a full socket did not take, or a manager that refused."""
+        if any(frames and self._ends[channel].up for channel, frames in self._frames.items()):
+            return self._loop.clock() + 0.01
+        return self._redial_at
+
+    def tick(self, now: float) -> None:
+        """Dial again when it is time."""
+        if self._redial_at is not None and now >= self._redial_at:
+            self.reconnect()
+
+    def reconnect(self) -> None:
+        """Give up both connections and dial again."""
+        self._redial_at = None
+        for channel, end in self._ends.items():
+            self._frames[channel].clear()
+            for source in end.sockets():
+                self._loop.unwatch(source)
+            end.reconnect()
+            self._watch(channel)
+            self._readable(channel)
+
+    def close(self) -> None:
+        """Send what can be sent now, and close."""
+        self.flush()
+        for end in self._ends.values():
+            for source in end.sockets():
+                self._loop.unwatch(source)
+            end.close()
+
+    def _greet(self, channel: str) -> None:
+        hello = Hello(
+            protocol=PROTOCOL,
+            version=__version__,
+            role=self._role,
+            boot=self._boot,
+            channel=channel,
+            host=self._host,
+            hostname=self._hostname,
+        )
+        # What was queued for the old connection is void: the session says again what still matters.
+        self._frames[channel] = [(encode([hello]), None)]
+        if channel == "control":
+            self._outbox.clear()
+            self._up()
+
+    def _readable(self, channel: str) -> None:
+        end = self._ends[channel]
+        for event in end.events():
+            if event.state is LinkState.UP:
+                self._greet(channel)
+            elif channel == "control":
+                if event.state in (LinkState.REFUSED, LinkState.STRANGER):
+                    self._redial_at = self._loop.clock() + REDIAL_S
+                self._down(event)
+        try:
+            received = end.receive()
+        except ProtocolError as error:
+            self._down(LinkEvent(LinkState.STRANGER, str(error)))
+            return
+        for body, data in received:
+            for message in _decoded(body):
+                if channel == "control":
+                    self._message(message)
+                elif self._data is not None:
+                    self._data(message, data)
+
+
+def link_error(event: LinkEvent) -> FarmError:
+    """Return the error that a connection's state amounts to, for those who do not wait."""
+    if event.state in (LinkState.REFUSED, LinkState.STRANGER):
+        return Refused(event.text, hint=event.hint)
+    return Unreachable(event.text, hint=event.hint)
+
+
+def _decoded(body: bytes) -> list[FromManager]:
+    try:
+        return decode_from_manager(body)
+    except ProtocolError:
+        # A newer manager may say things we do not know; what we do know comes in other frames.
+        return []
+
+
+def _batches(messages: list[ToManager]) -> list[bytes]:
+    frames: list[bytes] = []
+    batch: list[ToManager] = []
+    for message in messages:
+        if isinstance(message, Submit):
+            if batch:
+                frames.append(encode(batch))
+                batch = []
+            frames.append(encode([message]))
+            continue
+        batch.append(message)
+        if len(batch) >= BATCH_MESSAGES:
+            frames.append(encode(batch))
+            batch = []
+    if batch:
+        frames.append(encode(batch))
+    return frames

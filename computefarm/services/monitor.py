@@ -1,0 +1,131 @@
+"""The Monitor's loop: sample the host, report what matters, stay out of the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from computefarm.host.load import LoadSampler, significant
+from computefarm.messages import Disconnect, FromManager, Goodbye, LoadReport, Welcome
+from computefarm.transport.peer_end import LinkEvent, PeerEnd
+
+from .link import Link
+from .loop import Loop
+
+log = logging.getLogger("computefarm.monitor")
+
+GLANCES = 3
+"""Samples per reporting interval: a sudden change is told before the interval is over."""
+
+
+class MonitorService:
+    """Reports this host's load every `interval_s`, and at once when it changed by a tenth."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        hostname: str,
+        control: PeerEnd,
+        sampler: LoadSampler,
+        interval_s: float = 3.0,
+        max_load: float | None = None,
+        wanted: Callable[[], bool] | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        self._host = host
+        self._hostname = hostname
+        self._sampler = sampler
+        self._interval_s = interval_s
+        self._max_load = max_load
+        self._wanted = wanted
+        self._done = done
+        self._greeted = False
+        self._last: LoadReport | None = None
+        self._last_at = float("-inf")
+        self._next = 0.0
+        self._complain_at = float("inf")
+        self._down_text = ""
+        self._link = Link(
+            role="monitor",
+            host=host,
+            hostname=hostname,
+            control=control,
+            bulk=None,
+            up=lambda: None,
+            message=self._heard,
+            down=self._down,
+        )
+
+    def attach(self, loop: Loop) -> None:
+        """Register the connection."""
+        self._clock = loop.clock
+        self._next = loop.clock()
+        self._link.attach(loop)
+
+    def tick(self, now: float) -> None:
+        """Sample; report when it is time or when the change is worth it."""
+        self._link.tick(now)
+        self._next = now + self._interval_s / GLANCES
+        if self._wanted is not None and not self._wanted() and self._done is not None:
+            self._done()
+            return
+        if now >= self._complain_at:
+            log.warning("no TaskManager (%s); trying on", self._down_text)
+            self._complain_at = now + 10.0
+        report = self._sample(now)
+        due = now - self._last_at >= self._interval_s - 0.01
+        if self._greeted and (due or self._last is None or significant(self._last, report)):
+            self._report(report, now)
+
+    def next_deadline(self) -> float | None:
+        """Return when the next sample is taken."""
+        return self._next
+
+    def flush(self) -> None:
+        """Send the report."""
+        self._link.flush()
+
+    def close(self) -> None:
+        """Say goodbye."""
+        if self._greeted:
+            self._link.say(Goodbye("the monitor stops"))
+        self._link.close()
+
+    def _sample(self, now: float) -> LoadReport:
+        facts = self._sampler.sample(now)
+        return msgspec.structs.replace(
+            facts,
+            host=self._host,
+            hostname=self._hostname,
+            max_load=self._max_load,
+            interval_s=self._interval_s,
+        )
+
+    def _report(self, report: LoadReport, now: float) -> None:
+        self._link.say(report)
+        self._last = report
+        self._last_at = now
+
+    def _heard(self, message: FromManager) -> None:
+        match message:
+            case Welcome():
+                log.info("reporting to farm %s", message.farm)
+                self._greeted = True
+                self._complain_at = float("inf")
+                now = self._clock()
+                self._report(self._sample(now), now)
+            case Disconnect(code=code, text=text):
+                self._greeted = False
+                log.warning("%s", text)
+                if code in ("protocol", "stopping"):
+                    self._link.reconnect()
+
+    def _down(self, event: LinkEvent) -> None:
+        self._greeted = False
+        self._down_text = event.text
+        self._last = None
+        if self._complain_at == float("inf"):
+            self._complain_at = self._clock() + 1.0

@@ -1,0 +1,445 @@
+"""The TaskManager's loop: one core, one port, one store, one result cache.
+
+The control thread only receives, decides and sends; hashing, files and SQLite run on the storage thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from computefarm import __version__
+from computefarm.codec import decode_to_manager, encode
+from computefarm.core.commands import (
+    Arrived,
+    Command,
+    Drop,
+    Fact,
+    Found,
+    Gone,
+    Keep,
+    LookUp,
+    NotFound,
+    Pin,
+    Send,
+    Unpin,
+    Vanished,
+)
+from computefarm.core.manager import TaskManager
+from computefarm.errors import FarmError, ProtocolError
+from computefarm.messages import (
+    Absent,
+    Chunk,
+    Digest,
+    Disconnect,
+    Done,
+    Fetch,
+    FromManager,
+    Heartbeat,
+    Hello,
+    Join,
+    Output,
+    Result,
+    Run,
+    TaskKey,
+    TaskOutput,
+    ToManager,
+    Want,
+)
+from computefarm.store.blobs import BlobStore
+from computefarm.store.results import ResultCache
+from computefarm.transport.invitation import Enrolment
+from computefarm.transport.mailbox import Mailbox
+from computefarm.transport.manager_end import Incoming, ManagerEnd
+
+from .bulk import Provider, Puller, StoreShelf
+from .loop import Loop
+from .offload import Offload
+
+log = logging.getLogger("computefarm.taskmanager")
+
+BATCH_BYTES = 1024 * 1024
+"""A frame of messages is closed when the large fields in it exceed this."""
+
+BACKLOG_FRAMES = 2000
+"""Frames kept for a peer that does not read; then it is dropped, and adopts its session when it comes back."""
+
+
+class Peer:
+    """One connected process: its identity and the routes of its two connections."""
+
+    __slots__ = ("bulk", "control", "frames", "hello", "name", "outbox", "owner", "role")
+
+    def __init__(self, name: str, owner: str, role: str, hello: Hello) -> None:
+        self.name = name
+        self.owner = owner
+        self.role = role
+        self.hello = hello
+        self.control: bytes | None = None
+        self.bulk: bytes | None = None
+        self.outbox: list[FromManager] = []
+        self.frames: list[bytes] = []
+
+
+class TaskManagerService:
+    """Serves one farm on one `ManagerEnd`."""
+
+    def __init__(
+        self,
+        *,
+        farm: str,
+        end: ManagerEnd,
+        store: BlobStore,
+        results: ResultCache,
+        enrolment: Enrolment | None = None,
+        heartbeat_s: float = 2.0,
+        settle_s: float | None = None,
+    ) -> None:
+        self._end = end
+        self._enrolment = enrolment
+        self._settle_s = settle_s
+        self._store = store
+        self._results = results
+        self._heartbeat_s = heartbeat_s
+        self.epoch = secrets.token_hex(8)
+        self.farm = farm
+        self._storage = Offload("cf-storage")
+        self._lost: Mailbox[tuple[Digest, ...]] = Mailbox()
+        self._routes: dict[bytes, Peer] = {}
+        self._peers: dict[str, Peer] = {}
+        self._by_boot: dict[tuple[str, str], Peer] = {}
+        self._dirty: dict[str, Peer] = {}
+        self._counter = 0
+        self._lookups: list[LookUp] = []
+        self._keeps: list[tuple[Digest, Result]] = []
+        self._bulk_blocked: dict[bytes, list[tuple[bytes, bytes | None]]] = {}
+
+    # --- the loop's side ---
+
+    def attach(self, loop: Loop) -> None:
+        """Register the port and start the storage thread."""
+        self._loop = loop
+        self._clock = loop.clock
+        self.core = TaskManager(
+            farm=self.farm,
+            version=__version__,
+            epoch=self.epoch,
+            blobs=self._store,
+            heartbeat_s=self._heartbeat_s,
+            now=loop.clock(),
+            settle_s=self._settle_s,
+            wall_offset=time.time() - loop.clock(),
+        )
+        self._puller = Puller(
+            self._store,
+            self._storage,
+            ask=self._ask_bulk,
+            arrived=lambda digests: self._learn(Arrived(tuple(digests))),
+            failed=self._pull_failed,
+            clock=loop.clock,
+        )
+        self._provider = Provider(StoreShelf(self._store), self._storage, send=self._send_bulk)
+        self._storage.attach(loop)
+        self._store.on_lost = self._lost.put
+        loop.watch(self._lost.fileno(), self._blobs_lost)
+        for source in self._end.sockets():
+            loop.watch(source, self._readable)
+
+    def tick(self, now: float) -> None:
+        """Let the core and the puller act on the passing of time."""
+        self._obey(self.core.tick(now))
+        self._puller.tick(now)
+
+    def next_deadline(self) -> float | None:
+        """Return the earlier of the core's and the puller's deadline."""
+        times = [t for t in (self.core.next_deadline(), self._puller.next_deadline()) if t is not None]
+        if self._bulk_blocked or self._dirty:
+            times.append(self._clock() + 0.01)
+        return min(times, default=None)
+
+    def flush(self) -> None:
+        """Hand gathered look-ups to the storage thread and gathered messages to the socket."""
+        if self._lookups:
+            lookups, self._lookups = self._lookups, []
+            self._storage.submit(partial(self._find, lookups), self._looked_up)
+        if self._keeps:
+            keeps, self._keeps = self._keeps, []
+            self._storage.submit(partial(self._results.put_many, keeps), self._kept)
+        if self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            for peer in dirty.values():
+                self._flush_peer(peer)
+        if self._bulk_blocked:
+            self._retry_bulk()
+
+    def close(self) -> None:
+        """Tell everybody and stop."""
+        for peer in self._peers.values():
+            peer.outbox.append(Disconnect("stopping", f"the TaskManager of farm {self.farm!r} is stopping"))
+            self._flush_peer(peer)
+        self._storage.close(self._loop)
+        self._loop.unwatch(self._lost.fileno())
+        self._store.on_lost = None
+        self._lost.close()
+        self._end.close()
+        self._results.close()
+
+    # --- from the port ---
+
+    def _readable(self) -> None:
+        for incoming in self._end.receive():
+            if incoming.identity.invited:
+                self._invited(incoming)
+                continue
+            try:
+                self._accept(incoming)
+            except ProtocolError as error:
+                log.warning("%s sent what it must not: %s", incoming.identity.name, error)
+                self._reply(incoming.route, Disconnect("protocol", str(error)))
+
+        for refusal in self._end.refusals():
+            log.warning("%s", refusal)
+        for route in self._end.departed():
+            # Its lease goes on: a cut shorter than that costs nothing.
+            self._routes.pop(route, None)
+
+    def _invited(self, incoming: Incoming) -> None:
+        """A key out of an invitation may say one thing: Join."""
+        answer: FromManager = Disconnect("role", "an invitation is good for joining and nothing else")
+        try:
+            messages = decode_to_manager(incoming.body)
+        except ProtocolError as error:
+            messages = []
+            answer = Disconnect("protocol", str(error))
+        if len(messages) == 1 and isinstance(messages[0], Join) and self._enrolment is not None:
+            answer = self._enrolment.join(incoming.identity, messages[0], time.time())
+            log.info("invitation of role %s: %s", incoming.identity.enrols, answer)
+        self._reply(incoming.route, answer)
+
+    def _accept(self, incoming: Incoming) -> None:
+        messages = decode_to_manager(incoming.body)
+        peer = self._routes.get(incoming.route)
+        now = self._clock()
+        for message in messages:
+            match message:
+                case Hello():
+                    peer = self._greet(incoming, message, now)
+                case Join():
+                    self._reply(incoming.route, Disconnect("role", "this key has joined already"))
+                case _ if peer is None:
+                    self._reply(incoming.route, Disconnect("protocol", "say Hello first"))
+                    return
+                case Chunk():
+                    if incoming.data is not None:
+                        self._puller.take(peer.name, message, incoming.data)
+                case Fetch():
+                    self._provider.fetch(peer.name, message)
+                case Absent():
+                    self._puller.absent(peer.name, message.digests)
+                case Output():
+                    self._relay(peer, message, now)
+                case _:
+                    self._obey(self.core.receive(peer.name, message, now))
+
+    def _greet(self, incoming: Incoming, hello: Hello, now: float) -> Peer | None:
+        identity = incoming.identity
+        if identity.role != "local" and not identity.may(hello.role):
+            text = f"the key {identity.name!r} is a {identity.role}'s and may not act as {hello.role}"
+            log.warning("refused: %s", text)
+            self._reply(incoming.route, Disconnect("role", text))
+            return None
+        peer = self._by_boot.get((identity.key, hello.boot))
+        if peer is None or peer.role != hello.role:
+            self._counter += 1
+            peer = Peer(f"{hello.role}-{self._counter}", identity.key, hello.role, hello)
+            self._by_boot[identity.key, hello.boot] = peer
+            self._peers[peer.name] = peer
+        self._routes[incoming.route] = peer
+        if hello.channel == "bulk":
+            self._forget_route(peer.bulk)
+            peer.bulk = incoming.route
+            self._puller.restart(peer.name)
+        else:
+            self._forget_route(peer.control)
+            peer.control = incoming.route
+            peer.outbox.clear()
+            peer.frames.clear()
+            self._obey(self.core.connect(peer.name, hello.role, hello, now, owner=identity.key))
+        return peer
+
+    def _forget_route(self, route: bytes | None) -> None:
+        if route is not None:
+            self._routes.pop(route, None)
+            self._end.drop(route)
+            self._bulk_blocked.pop(route, None)
+
+    def _relay(self, peer: Peer, output: Output, now: float) -> None:
+        """Pass a task's lines on to whoever asked for the task; they never enter the core."""
+        for name, session, task in self.core.watchers(output.key, output.attempt):
+            client = self._peers.get(name)
+            if client is not None:
+                self._say(client, TaskOutput(session, task, output.attempt, output.pieces))
+        self._obey(self.core.receive(peer.name, Heartbeat(), now))
+
+    # --- the core's commands ---
+
+    def _learn(self, fact: Fact) -> None:
+        self._obey(self.core.learn(fact, self._clock()))
+
+    def _obey(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            match command:
+                case Send(peer=name, message=message):
+                    peer = self._peers.get(name)
+                    if peer is None:
+                        continue
+                    if isinstance(message, Want):
+                        self._puller.want(name, [(digest, None) for digest in message.digests])
+                    else:
+                        self._say(peer, message)
+                case LookUp():
+                    self._lookups.append(command)
+                case Keep(digest=digest, result=result):
+                    self._keeps.append((digest, result))
+                case Pin(digests=digests):
+                    self._store.pin(digests)
+                case Unpin(digests=digests):
+                    self._store.unpin(digests)
+                case Drop(peer=name, reason=reason):
+                    self._drop(name, reason)
+
+    def _drop(self, name: str, reason: str) -> None:
+        peer = self._peers.pop(name, None)
+        if peer is None:
+            return
+        log.info("%s (%s) is gone: %s", name, peer.hello.hostname, reason)
+        self._flush_peer(peer)
+        self._dirty.pop(name, None)
+        self._forget_route(peer.control)
+        self._forget_route(peer.bulk)
+        self._by_boot.pop((peer.owner, peer.hello.boot), None)
+        self._puller.forget(name)
+
+    # --- the storage thread's side ---
+
+    def _find(self, lookups: Sequence[LookUp]) -> list[tuple[TaskKey, Result | None]]:
+        known = self._results.get_many([lookup.digest for lookup in lookups])
+        return [(lookup.key, known.get(lookup.digest)) for lookup in lookups]
+
+    def _looked_up(self, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+        for key, result in value:
+            if result is None:
+                self._learn(NotFound(key))
+                continue
+            for entry in result.outputs:
+                if entry.digest not in self._store:
+                    self._store.refresh(entry.digest)
+            self._learn(Found(key, result))
+
+    def _kept(self, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("the result cache cannot be written: %s", error)
+        limit = self._store.limit_bytes
+        if limit is not None and self._store.total_bytes > limit:
+            self._storage.submit(self._store.evict, self._evicted)
+
+    def _evicted(self, _value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("the store cannot be trimmed: %s", error)
+
+    def _blobs_lost(self) -> None:
+        """Evicted, or found damaged by whichever thread looked."""
+        lost = tuple(digest for group in self._lost.drain() for digest in group if digest not in self._store)
+        if lost:
+            self._learn(Vanished(lost))
+
+    def _pull_failed(self, peer: str, digests: list[Digest], text: str) -> None:
+        log.warning("%s cannot deliver %d files: %s", peer, len(digests), text)
+        if peer in self._peers:
+            self._obey(self.core.receive(peer, Absent(tuple(digests)), self._clock()))
+
+    # --- to the port ---
+
+    def _say(self, peer: Peer, message: FromManager) -> None:
+        peer.outbox.append(message)
+        self._dirty[peer.name] = peer
+
+    def _flush_peer(self, peer: Peer) -> None:
+        if peer.outbox:
+            peer.frames.extend(_frames(peer.outbox))
+            peer.outbox = []
+        while peer.frames:
+            if peer.control is None or not self._end.send(peer.control, peer.frames[0]):
+                if peer.control is None or self._end.gone(peer.control):
+                    # It will be told again what still matters when it comes back.
+                    peer.frames.clear()
+                break
+            del peer.frames[0]
+        if len(peer.frames) > BACKLOG_FRAMES:
+            log.warning("%s does not read; dropped", peer.name)
+            self._learn(Gone(peer.name))
+            self._drop(peer.name, "does not read")
+        elif peer.frames:
+            self._dirty[peer.name] = peer
+
+    def _reply(self, route: bytes, message: FromManager) -> None:
+        self._end.send(route, encode([message]))
+
+    def _ask_bulk(self, name: str, request: Fetch) -> None:
+        peer = self._peers.get(name)
+        if peer is not None and peer.bulk is not None:
+            self._send_on_bulk(peer.bulk, encode([request]), None)
+
+    def _send_bulk(self, name: str, message: Chunk | Absent, data: bytes | None) -> None:
+        peer = self._peers.get(name)
+        if peer is not None and peer.bulk is not None:
+            self._send_on_bulk(peer.bulk, encode([message]), data)
+
+    def _send_on_bulk(self, route: bytes, body: bytes, data: bytes | None) -> None:
+        blocked = self._bulk_blocked.get(route)
+        if blocked is not None:
+            blocked.append((body, data))
+        elif not self._end.send(route, body, data) and not self._end.gone(route):
+            self._bulk_blocked[route] = [(body, data)]
+
+    def _retry_bulk(self) -> None:
+        for route, blocked in list(self._bulk_blocked.items()):
+            while blocked and self._end.send(route, *blocked[0]):
+                del blocked[0]
+            if not blocked or self._end.gone(route):
+                del self._bulk_blocked[route]
+
+
+def _weight(message: FromManager) -> int:
+    """Return roughly how many bytes a message adds, looking only where there can be many."""
+    if isinstance(message, Run):
+        return 200 + len(message.action)
+    if isinstance(message, TaskOutput):
+        return 100 + sum(len(piece.text) for piece in message.pieces)
+    if isinstance(message, Done):
+        result = message.result
+        return 200 + 150 * len(result.outputs) + sum(len(piece.text) for piece in result.log)
+    return 200
+
+
+def _frames(messages: Sequence[FromManager]) -> list[bytes]:
+    """Encode messages into as few frames as the size limit allows."""
+    frames: list[bytes] = []
+    batch: list[FromManager] = []
+    weight = 0
+    for message in messages:
+        batch.append(message)
+        weight += _weight(message)
+        if weight >= BATCH_BYTES:
+            frames.append(encode(batch))
+            batch, weight = [], 0
+    if batch:
+        frames.append(encode(batch))
+    return frames
+

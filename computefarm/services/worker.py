@@ -1,0 +1,269 @@
+"""The Worker's loop: a `WorkerSession` that decides, `Executions` that do, a `Link` to the manager."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from computefarm.core.worker import Quit, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.messages import (
+    Absent,
+    Chunk,
+    Digest,
+    Fetch,
+    FromManager,
+    Goodbye,
+    Offer,
+    Output,
+    Piece,
+    Register,
+    Result,
+    Welcome,
+)
+from computefarm.sandbox.spawner import Spawner
+from computefarm.store.blobs import BlobStore
+from computefarm.store.layout import PrivateDirs
+from computefarm.transport.peer_end import LinkEvent, PeerEnd
+from computefarm.transport.wire import Buffer
+from computefarm.worker_api.contract import CommandPlugin
+
+from .bulk import Provider, Puller, StoreShelf
+from .execution import Attempt, Executions
+from .link import Link
+from .loop import Loop
+from .offload import Offload
+
+log = logging.getLogger("computefarm.worker")
+
+MANAGER = "manager"
+"""The one peer of a worker's bulk traffic."""
+
+SAY_AGAIN_S = 10.0
+"""A worker that cannot reach its manager says so this often."""
+
+
+class WorkerService:
+    """One worker: offers capabilities, runs attempts in its slots."""
+
+    def __init__(
+        self,
+        *,
+        register: Register,
+        control: PeerEnd,
+        bulk: PeerEnd,
+        store: BlobStore,
+        directories: PrivateDirs,
+        new_spawner: Callable[[], Spawner],
+        plugin: Callable[[str], CommandPlugin],
+        facts: Mapping[str, str],
+        quit: Callable[[str, str], None],
+    ) -> None:
+        self._register = register
+        self._store = store
+        self._directories = directories
+        self._new_spawner = new_spawner
+        self._spawner = new_spawner()
+        self._plugin = plugin
+        self._facts = facts
+        self._quit = quit
+        self._offload = Offload("cf-worker-io")
+        self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
+        self._down_since: float | None = None
+        self._next_complaint: float | None = None
+        self._link = Link(
+            role="worker",
+            host=register.host,
+            hostname=register.hostname,
+            control=control,
+            bulk=bulk,
+            up=self._connected,
+            message=self._heard,
+            data=self._bulk_heard,
+            down=self._down,
+        )
+
+    # --- the loop's side ---
+
+    def attach(self, loop: Loop) -> None:
+        """Register everything this worker waits on."""
+        self._loop = loop
+        self._clock = loop.clock
+        self._session = WorkerSession(self._register.worker, self._register.slots, now=loop.clock())
+        self._obey(self._session.offer(self._register, loop.clock()))
+        self._offload.attach(loop)
+        self._puller = Puller(
+            self._store,
+            self._offload,
+            ask=lambda _peer, request: self._link.say_bulk(request),
+            arrived=self._arrived,
+            failed=self._pull_failed,
+            clock=loop.clock,
+        )
+        self._provider = Provider(
+            StoreShelf(self._store),
+            self._offload,
+            send=lambda _peer, message, data: self._link.say_bulk(message, data),
+        )
+        self._executions = Executions(
+            store=self._store,
+            directories=self._directories,
+            spawner=self._spawner,
+            respawn=self._respawn,
+            offload=self._offload,
+            plugin=self._plugin,
+            facts=self._facts,
+            fetch=lambda wanted: self._puller.want(MANAGER, wanted),
+            begun=self._begun,
+            printed=self._printed,
+            ended=self._ended,
+            declined=self._declined,
+            clock=loop.clock,
+        )
+        self._spawner_fd = self._spawner.fileno()
+        loop.watch(self._spawner_fd, self._executions.readable)
+        self._link.attach(loop)
+
+    def tick(self, now: float) -> None:
+        """Heartbeats, re-sends, lines that have waited, complaints about an absent manager."""
+        self._obey(self._session.tick(now))
+        self._executions.tick(now)
+        self._puller.tick(now)
+        self._link.tick(now)
+        if self._next_complaint is not None and now >= self._next_complaint:
+            self._complain(now)
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline of the parts."""
+        parts = (
+            self._session.next_deadline(),
+            self._executions.next_deadline(),
+            self._puller.next_deadline(),
+            self._next_complaint,
+            self._link.next_deadline(),
+            self._clock() + 0.01 if self._spawner.wants_write() else None,
+        )
+        return min((part for part in parts if part is not None), default=None)
+
+    def flush(self) -> None:
+        """Start what this turn decided, then say what it said."""
+        self._spawner.flush()
+        self._link.flush()
+
+    def close(self) -> None:
+        """End every attempt, say goodbye, leave nothing behind."""
+        self._loop.unwatch(self._spawner_fd)
+        self._executions.close()
+        self._link.say(Goodbye("the worker stops"))
+        self._link.flush()
+        self._offload.close(self._loop)
+        self._directories.close()
+        self._link.close()
+
+    def _respawn(self) -> Spawner:
+        self._loop.unwatch(self._spawner_fd)
+        self._spawner = self._new_spawner()
+        self._spawner_fd = self._spawner.fileno()
+        self._loop.watch(self._spawner_fd, self._executions.readable)
+        return self._spawner
+
+    # --- for whoever runs the worker ---
+
+    def offer(self, offers: tuple[Offer, ...]) -> None:
+        """Change what this worker offers, and tell the manager."""
+        self._register = msgspec.structs.replace(self._register, offers=offers)
+        self._obey(self._session.offer(self._register, self._clock()))
+
+    def drain(self) -> None:
+        """Take no new work; quit when the last attempt has ended."""
+        self._obey(self._session.leave(self._clock()))
+
+    # --- from the manager ---
+
+    def _connected(self) -> None:
+        self._obey(self._session.connected(self._clock()))
+        self._puller.restart(MANAGER)
+
+    def _heard(self, message: FromManager) -> None:
+        if isinstance(message, Welcome):
+            log.info("connected to farm %s", message.farm)
+            self._next_complaint = None
+            self._down_since = None
+        self._obey(self._session.receive(message, self._clock()))
+
+    def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:
+        match message:
+            case Chunk():
+                if data is not None:
+                    self._puller.take(MANAGER, message, data)
+            case Fetch():
+                self._provider.fetch(MANAGER, message)
+            case Absent():
+                self._puller.absent(MANAGER, message.digests)
+            case _:
+                self._heard(message)
+
+    def _down(self, event: LinkEvent) -> None:
+        now = self._clock()
+        self._obey(self._session.disconnected(now))
+        self._complaint = event
+        if self._down_since is None:
+            self._down_since = now
+            self._next_complaint = now + 1.0
+
+    def _complain(self, now: float) -> None:
+        assert self._down_since is not None
+        event = self._complaint
+        hint = f"; try: {event.hint}" if event.hint else ""
+        log.warning("not connected for %.0f s: %s; trying on%s", now - self._down_since, event.text, hint)
+        self._next_complaint = now + SAY_AGAIN_S
+
+    # --- from the parts ---
+
+    def _arrived(self, digests: list[Digest]) -> None:
+        self._executions.arrived(digests)
+
+    def _pull_failed(self, _peer: str, digests: list[Digest], text: str) -> None:
+        self._executions.unavailable(digests, text)
+
+    def _begun(self, attempt: Attempt) -> None:
+        self._obey(self._session.begun(*attempt, self._clock()))
+
+    def _printed(self, attempt: Attempt, pieces: tuple[Piece, ...]) -> None:
+        self._link.say(Output(*attempt, pieces))
+
+    def _ended(self, attempt: Attempt, result: Result) -> None:
+        digests = tuple(entry.digest for entry in result.outputs)
+        if digests:
+            # The manager fetches them after it has heard of them: they must still be here then.
+            self._store.pin(digests)
+            self._pinned[attempt] = digests
+        self._obey(self._session.ended(*attempt, result, self._clock()))
+
+    def _declined(self, attempt: Attempt, reason: str, absent: tuple[Digest, ...]) -> None:
+        self._obey(self._session.decline(*attempt, reason, self._clock(), absent))
+
+    def _obey(self, commands: Iterable[WorkerCommand]) -> None:
+        for command in commands:
+            match command:
+                case Say(message=message):
+                    self._link.say(message)
+                case Start(run=run):
+                    self._executions.start(run)
+                case Stop(key=key, attempt=attempt, reason=reason):
+                    self._executions.halt((key, attempt), reason)
+                case Upload():
+                    pass  # the manager pulls outputs on the bulk connection
+                case Reconnect(reason=reason):
+                    log.warning("%s; connecting again", reason)
+                    self._link.reconnect()
+                case Quit(reason=reason, code=code):
+                    self._quit(reason, code)
+        if self._pinned:
+            self._unpin_settled()
+
+    def _unpin_settled(self) -> None:
+        held = self._session.unsettled
+        for attempt in [attempt for attempt in self._pinned if attempt not in held]:
+            self._store.unpin(self._pinned.pop(attempt))
