@@ -1,0 +1,155 @@
+"""What files are like now, looked at once: the base of every up-to-date check."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from doit.dependency import FileChangedChecker
+
+from .database import Database, FileState
+
+Digester = Callable[[str], bytes]
+"""Return the sha256 of a file's content; raise OSError when it cannot be read."""
+
+RACE_NS = 20_000_000
+"""A file written less than this before it was digested may change again without a new time."""
+
+
+def sha256(path: str) -> bytes:
+    """Return the digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+class Files:
+    """The state of each file, looked at once a run until something may have written it."""
+
+    def __init__(self, database: Database, digest: Digester = sha256) -> None:
+        self._database = database
+        self._digest = digest
+        self._stats: dict[str, os.stat_result | None] = {}
+        self._states: dict[str, FileState] = {}
+        self.fresh: set[int] = set()
+        """Numbers of the saved states that hold now."""
+        self._stale: set[int] = set()
+        self._numbers: dict[str, set[int]] = {}
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """Return what the system says of a file, None when it does not exist."""
+        try:
+            return self._stats[path]
+        except KeyError:
+            pass
+        try:
+            found: os.stat_result | None = os.stat(path)
+        except OSError:
+            found = None
+        self._stats[path] = found
+        return found
+
+    def exists(self, path: str) -> bool:
+        """Say whether a file or folder is there."""
+        return self.stat(path) is not None
+
+    def forget(self, paths: Iterable[str] | None = None) -> None:
+        """Look again at these files, or at all: a task has run that may have written them."""
+        if paths is None:
+            self._stats.clear()
+            self._states.clear()
+            self.fresh.clear()
+            self._stale.clear()
+            self._numbers.clear()
+            return
+        for path in paths:
+            self._stats.pop(path, None)
+            self._states.pop(path, None)
+            for number in self._numbers.pop(path, ()):
+                self.fresh.discard(number)
+                self._stale.discard(number)
+
+    def holds(self, number: int) -> bool:
+        """Say whether a saved state is the file's state now."""
+        if number in self.fresh:
+            return True
+        if number in self._stale:
+            return False
+        state = self._database.states.get(number)
+        same = state is not None and self._same(number, state)
+        (self.fresh if same else self._stale).add(number)
+        if state is not None:
+            self._numbers.setdefault(state.path, set()).add(number)
+        return same
+
+    def _same(self, number: int, state: FileState) -> bool:
+        found = self.stat(state.path)
+        if found is None or found.st_size != state.size:
+            return False
+        if found.st_mtime_ns == state.mtime_ns:
+            return True
+        try:
+            now = self.state(state.path)
+        except OSError:
+            return False
+        if now.digest != state.digest:
+            return False
+        # Next time a look at the time is enough.
+        self._database.touch(number, now.mtime_ns)
+        return True
+
+    def state(self, path: str) -> FileState:
+        """Return a file's state with its digest; raise OSError when it cannot be read."""
+        known = self._states.get(path)
+        if known is not None:
+            return known
+        found = self.stat(path)
+        if found is None:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(21, "Is a directory", path)
+        digest = self._digest(path)
+        after = os.stat(path)
+        settled = (after.st_mtime_ns, after.st_size) == (found.st_mtime_ns, found.st_size)
+        if not settled:
+            digest = self._digest(path)
+            found = self._stats[path] = after
+        state = FileState(path, found.st_size, _settled_time(found), digest)
+        self._states[path] = state
+        return state
+
+
+def _settled_time(found: os.stat_result) -> int:
+    """Return the modification time, or -1 when a later write could leave the same one behind."""
+    import time
+
+    return -1 if time.time_ns() - found.st_mtime_ns < RACE_NS else found.st_mtime_ns
+
+
+class ContentChecker(FileChangedChecker):  # type: ignore[misc]  # doit ships no types
+    """doit's checker interface over `Files`: a file has changed when its content has."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    def exists(self, file_path: str) -> bool:
+        """Say whether a target is there."""
+        return self.files.exists(file_path)
+
+    def info(self, file_path: str) -> os.stat_result:
+        """Return what the system says of a file."""
+        found = self.files.stat(file_path)
+        if found is None:
+            raise FileNotFoundError(2, "No such file or directory", file_path)
+        return found
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
+        """Say whether a file differs from `[mtime, size, digest]`."""
+        return state[1] != file_stat.st_size or state[2] != self.files.state(file_path).digest.hex()
+
+    def get_state(self, dep: str, current_state: Any) -> tuple[float, int, str]:
+        """Return a file's state as `check_modified` takes it."""
+        state = self.files.state(dep)
+        return state.mtime_ns / 1e9, state.size, state.digest.hex()

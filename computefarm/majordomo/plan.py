@@ -1,0 +1,276 @@
+"""From a doit task to what the farm is asked to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from doit.action import CmdAction
+from doit.task import Task
+
+from computefarm.backends.base import Submission
+from computefarm.codec import encode_action
+from computefarm.errors import TaskError, UsageError
+from computefarm.messages import Action, FileEntry, Need
+
+from .checker import Files
+from .database import FileState
+from .dependency import Facts
+from .farm_tasks import FarmTasks, own_environment
+from .outputs import MARK, separators
+
+if TYPE_CHECKING:
+    from computefarm.needs import Needs
+
+    from .toolchains import Toolchain
+
+Entries = Callable[[str, str], FileEntry]
+"""Return the content of the file at a path, under its path in the project."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A submission, and what must be remembered of what was sent."""
+
+    submission: Submission
+    facts: Facts
+    deps: tuple[FileState, ...]
+    inputs: tuple[FileState, ...]
+    marked: bool
+    """The output of the single actions is told apart by marks in it."""
+
+
+class SortedFiles(set[str]):
+    """`file_dep` in an order that is the same in every run, since commands are made from it."""
+
+    def __iter__(self) -> Any:
+        return iter(sorted(super().__iter__()))
+
+
+class Planner:
+    """Turns farm tasks into submissions. One per run."""
+
+    def __init__(self, root: str, farm: FarmTasks, files: Files, *, always: bool) -> None:
+        self._root = root
+        self._real_root = os.path.realpath(root)
+        self._project = Path(root)
+        self._farm = farm
+        self._files = files
+        self._always = always
+        self._relative: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
+        self._wanted: dict[Any, Need] = {}
+
+    def plan(
+        self, task: Task, asked: Needs, facts: Facts, toolchain: Toolchain | None, number: int, priority: float
+    ) -> Plan:
+        """Return what to submit for `task`.
+
+        Raises `UsageError` for a `file_dep` outside the project, `TaskError` for whatever else cannot be sent.
+        """
+        task.file_dep = SortedFiles(task.file_dep)
+        self._farm.check_inputs(task, asked)
+        entries, deps, inputs = self._gather(task, asked, facts)
+        commands, environment, marked = self._commands(task, asked)
+        action = Action(
+            capability=asked.capability,
+            commands=commands,
+            inputs=tuple(entries[path] for path in sorted(entries)),
+            outputs=self._outputs(task, asked),
+            env=tuple(sorted(environment.items())),
+            timeout_s=asked.timeout,
+            platform=toolchain.platform if toolchain else "",
+            fingerprint=toolchain.fingerprint if toolchain else "",
+            host_files=asked.host_files,
+            sandbox=asked.sandbox,
+        )
+        submission = Submission(
+            task=number,
+            name=task.name,
+            need=self._need(asked, toolchain),
+            action=encode_action(action),
+            sources={entry.digest: self._path(path) for path, entry in entries.items()},
+            project=self._project,
+            kind=task.subtask_of or task.name,
+            priority=priority + asked.priority,
+            retries=asked.retries,
+            read_cache=asked.cache and not self._always,
+            write_cache=asked.cache,
+        )
+        return Plan(submission, facts, deps, inputs, marked)
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    def _gather(
+        self, task: Task, asked: Needs, facts: Facts
+    ) -> tuple[dict[str, FileEntry], tuple[FileState, ...], tuple[FileState, ...]]:
+        entries: dict[str, FileEntry] = {}
+        deps, inputs = [], []
+        for dep in task.file_dep:
+            relative = self.inside(dep)
+            if relative is None:
+                if dep in asked.host_files:
+                    deps.append(self._state(task, dep))
+                    continue
+                raise UsageError(
+                    f"task {task.name}: file_dep {dep} is outside the project {self._root}, "
+                    "so it cannot travel to a worker",
+                    hint=f"move it into the project, or, if every worker has it: needs(…, host_files=[{dep!r}])",
+                )
+            state = self._state(task, dep)
+            deps.append(state)
+            entries[relative] = self._entry(relative, dep, state)
+        for path in facts.inputs:
+            state = self._state(task, path)
+            inputs.append(state)
+            entries[path] = self._entry(path, path, state)
+        return entries, tuple(deps), tuple(inputs)
+
+    def _state(self, task: Task, path: str) -> FileState:
+        try:
+            return self._files.state(path)
+        except IsADirectoryError:
+            raise TaskError(
+                f"task {task.name}: {path} in file_dep is a folder",
+                hint=f"name its files, or: needs(…, inputs=[{path!r}])",
+            ) from None
+        except OSError as error:
+            raise TaskError(f"task {task.name}: cannot read {path}: {error.strerror}") from error
+
+    def _entry(self, relative: str, path: str, state: FileState) -> FileEntry:
+        found = self._files.stat(path)
+        executable = found is not None and bool(found.st_mode & 0o111)
+        return FileEntry(relative, state.digest, state.size, executable)
+
+    def _path(self, relative: str) -> Path:
+        path = self._paths.get(relative)
+        if path is None:
+            path = self._paths[relative] = self._project / relative
+        return path
+
+    def inside(self, path: str) -> str | None:
+        """Return a path relative to the project, None when it is not in it."""
+        known = self._relative.get(path)
+        if known is None:
+            known = self._relative[path] = self._inside(path)
+        return known or None
+
+    def _inside(self, path: str) -> str:
+        plain = os.path.normpath(path)
+        if os.path.isabs(plain):
+            for root in (self._root, self._real_root):
+                if plain.startswith(root + os.sep):
+                    return plain[len(root) + 1 :]
+            return ""
+        return "" if plain == "." or plain.split(os.sep, 1)[0] == ".." else plain
+
+    def _outputs(self, task: Task, asked: Needs) -> tuple[str, ...]:
+        outputs = dict[str, None]()
+        for target in task.targets:
+            relative = self.inside(target)
+            if relative is None:
+                raise TaskError(
+                    f"task {task.name}: target {target} is outside the project {self._root}: "
+                    "a farm task can only bring back files of the project"
+                )
+            outputs[relative] = None
+        outputs.update(dict.fromkeys(asked.outputs))
+        return tuple(outputs)
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    def _commands(
+        self, task: Task, asked: Needs
+    ) -> tuple[tuple[str | tuple[str, ...], ...], dict[str, str], bool]:
+        environment = {name: os.environ[name] for name in asked.pass_env if name in os.environ}
+        environment.update(asked.env)
+        commands: list[str | tuple[str, ...]] = []
+        marked = len(task.actions) > 1 and any(action.save_out for action in task.actions)
+        for number, action in enumerate(task.actions):
+            if marked and number:
+                commands.append(separators(number))
+            environment.update(own_environment(action))
+            if action.buffering:
+                environment["PYTHONUNBUFFERED"] = "1"
+            commands.append(self._command(task, action))
+        return tuple(commands), environment, marked
+
+    def _command(self, task: Task, action: CmdAction) -> str | tuple[str, ...]:
+        try:
+            expanded = action.expand_action()
+        except Exception as error:  # the author's template or function may raise anything
+            raise ExpansionError(task.name, error) from error
+        command: str | tuple[str, ...]
+        if action.shell:
+            command = expanded if isinstance(expanded, str) else expanded[0]
+        else:
+            command = (expanded,) if isinstance(expanded, str) else tuple(expanded)
+        place = action.pkwargs.get("cwd")
+        return command if place is None else self._moved(task, command, str(place))
+
+    def _moved(self, task: Task, command: str | tuple[str, ...], place: str) -> str | tuple[str, ...]:
+        relative = self.inside(place)
+        if relative is None and os.path.normpath(place) not in (".", self._root):
+            raise UsageError(f"task {task.name}: cwd {place} is outside the project {self._root}")
+        if relative is None:
+            return command
+        folder = shlex.quote(relative)
+        if isinstance(command, str):
+            return f"mkdir -p {folder}; cd {folder}\n{command}"
+        return ("/bin/sh", "-c", f'mkdir -p {folder} && cd {folder} && exec "$@"', "sh", *command)
+
+    def _need(self, asked: Needs, toolchain: Toolchain | None) -> Need:
+        fingerprint = toolchain.fingerprint if toolchain else ""
+        need = Need(
+            capability=asked.capability,
+            version=asked.version,
+            tags=tuple(sorted(asked.tags.items())),
+            cpus=asked.cpus,
+            memory=asked.memory or 0,
+            gpus=asked.gpus,
+            exclusive=asked.exclusive,
+            load=float(asked.cpus) if asked.load is None else asked.load,
+            fingerprint=fingerprint,
+        )
+        return self._wanted.setdefault(need, need)
+
+
+class ExpansionError(TaskError):
+    """A command could not be made from its template; a task *error* in doit's terms."""
+
+    exit_code = 2
+
+    def __init__(self, task: str, error: Exception) -> None:
+        super().__init__(f"task {task}: CmdAction Error creating command string: {error!r}")
+
+
+def priorities(tasks: Mapping[str, Task], extra: Iterable[tuple[str, str]] = ()) -> dict[str, float]:
+    """Return for each task how many tasks lie on the longest path behind it; groups count nothing.
+
+    Iterative, since chains of thousands are normal; a cycle, which doit reports later, ends the search.
+    """
+    after: dict[str, list[str]] = {}
+    waits: dict[str, int] = dict.fromkeys(tasks, 0)
+    for name, task in tasks.items():
+        for dep in {*task.task_dep, *task.setup_tasks, *task.calc_dep}:
+            if dep in waits:
+                after.setdefault(name, []).append(dep)
+                waits[dep] += 1
+    length = dict.fromkeys(tasks, 0.0)
+    ready = [name for name, count in waits.items() if not count]
+    while ready:
+        name = ready.pop()
+        step = length[name] + (1.0 if tasks[name]._actions else 0.0)
+        for dep in after.get(name, ()):
+            if step > length[dep]:
+                length[dep] = step
+            waits[dep] -= 1
+            if not waits[dep]:
+                ready.append(dep)
+    return length
+
+
+__all__ = ["MARK", "ExpansionError", "Plan", "Planner", "SortedFiles", "priorities"]

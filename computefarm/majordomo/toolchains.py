@@ -1,0 +1,140 @@
+"""One toolchain per capability and run, so that hosts with different compilers never mix silently."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from computefarm.backends.base import Offered
+from computefarm.messages import Offer, Pool
+
+if TYPE_CHECKING:
+    from computefarm.needs import Needs
+
+
+class Toolchain(msgspec.Struct, frozen=True):
+    """What a run uses for one capability."""
+
+    capability: str
+    version: str
+    fingerprint: str
+    platform: str
+    others: tuple[str, ...] = ()
+    """Versions that were offered too, with their workers, for `why`."""
+
+
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+class Toolchains:
+    """Chooses before the first task of a capability, and keeps to it."""
+
+    def __init__(
+        self,
+        offers: Callable[[str], Offered],
+        saved: Callable[[str], dict[tuple[str, str], int]],
+        say: Callable[[str], None],
+    ) -> None:
+        self._offers = offers
+        self._saved = saved
+        self._say = say
+        self._chosen: dict[Key, Toolchain | None] = {}
+        self._pools: tuple[Pool, ...] = ()
+
+    def of(self, asked: Needs) -> Toolchain | None:
+        """Return the toolchain for a need; None when nothing offers it now or any will do."""
+        if asked.any_toolchain:
+            return None
+        key = (asked.capability, asked.version, tuple(sorted(asked.tags.items())))
+        try:
+            return self._chosen[key]
+        except KeyError:
+            pass
+        chosen = self._chosen[key] = self._choose(asked)
+        if chosen is None:
+            kept = sum(self._saved(asked.capability).values())
+            if kept:
+                self._say(
+                    f"nothing offers {asked.capability}{asked.version} now; "
+                    "results that exist count as up to date"
+                )
+        return chosen
+
+    def _choose(self, asked: Needs) -> Toolchain | None:
+        pools = [pool for pool in self._offers(asked.capability).pools if fits(pool.offer, asked)]
+        if not pools:
+            return None
+        slots: dict[str, int] = {}
+        for pool in pools:
+            slots[pool.offer.fingerprint] = slots.get(pool.offer.fingerprint, 0) + pool.slots
+        saved: dict[str, int] = {}
+        for (fingerprint, _), count in self._saved(asked.capability).items():
+            saved[fingerprint] = saved.get(fingerprint, 0) + count
+        used = {
+            known.fingerprint
+            for known in self._chosen.values()
+            if known is not None and known.capability == asked.capability
+        }
+        # In this order: what the run uses already, what results carry, what most slots offer; ties by name.
+        best = max(slots, key=lambda f: (f in used, saved.get(f, 0), slots[f], f))
+        return _toolchain(pools, best)
+
+    def note(self, pools: Iterable[Pool]) -> None:
+        """Remember what is offered now; a need for which nothing was offered before is decided anew."""
+        self._pools = tuple(pools)
+        offered = {pool.offer.capability for pool in self._pools}
+        for key in [key for key, known in self._chosen.items() if known is None and key[0] in offered]:
+            del self._chosen[key]
+
+    def ran_on(self, asked: Needs, worker: str) -> tuple[str, str]:
+        """Return (fingerprint, version) of what a worker offers for a need, empty when unknown."""
+        for pool in self._pools:
+            if worker in pool.workers and fits(pool.offer, asked):
+                return pool.offer.fingerprint, pool.offer.version
+        return "", ""
+
+
+def _toolchain(pools: list[Pool], fingerprint: str) -> Toolchain:
+    mine = [pool for pool in pools if pool.offer.fingerprint == fingerprint]
+    platforms = {pool.platform for pool in mine}
+    others = tuple(
+        f"{pool.offer.capability} {pool.offer.version} ({', '.join(pool.workers)})"
+        for pool in pools
+        if pool.offer.fingerprint != fingerprint
+    )
+    offer = mine[0].offer
+    # The same fingerprint on two platforms (a shell script): either will do, and the result says no platform.
+    platform = platforms.pop() if len(platforms) == 1 else ""
+    return Toolchain(offer.capability, offer.version, fingerprint, platform, others)
+
+
+def fits(offer: Offer, asked: Needs) -> bool:
+    """Say whether an offer has the capability, the version and the tags of a need."""
+    if offer.capability != asked.capability or not satisfies(offer.version, asked.version):
+        return False
+    tags = dict(offer.tags)
+    return all(tags.get(name) == value for name, value in asked.tags.items())
+
+
+def satisfies(version: str, constraint: str) -> bool:
+    """Say whether `version` meets a constraint such as `>=9,<14`."""
+    for part in filter(None, constraint.split(",")):
+        match = re.fullmatch(r"(==|!=|>=|<=|>|<)(.+)", part.strip())
+        if match is None or not version:
+            return False
+        left, right = _numbers(version), _numbers(match[2])
+        width = max(len(left), len(right))
+        left += (0,) * (width - len(left))
+        right += (0,) * (width - len(right))
+        order = (left > right) - (left < right)
+        allowed = {"==": (0,), "!=": (-1, 1), ">=": (0, 1), "<=": (-1, 0), ">": (1,), "<": (-1,)}
+        if order not in allowed[match[1]]:
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
