@@ -9,13 +9,15 @@ import msgspec
 
 from computefarm.errors import UsageError
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$")]
+from .needs import KEY, Checked, needs
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `needs(...)` was given, checked and in base units."""
 
-    capability: _Name
+    capability: str
     """The name alone."""
     version: str = ""
     """A constraint such as `>=9,<14`; empty means any."""
@@ -23,16 +25,16 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths or glob patterns relative to the project, beside `file_dep`."""
     outputs: tuple[str, ...] = ()
     """Paths, folders or glob patterns relative to the project, beside `targets`."""
-    cpus: int = 1
-    memory: int | None = None
+    cpus: Annotated[int, msgspec.Meta(ge=1)] = 1
+    memory: _Count | None = None
     """Bytes; None leaves it to the capability."""
-    gpus: int = 0
+    gpus: _Count = 0
     exclusive: bool = False
-    timeout: float | None = None
+    timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Seconds; None means no limit."""
     priority: float = 0.0
-    retries: int = 0
-    load: float | None = None
+    retries: _Count = 0
+    load: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """In cores; None means as many as `cpus`."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     env: dict[str, str] = msgspec.field(default_factory=dict)
@@ -44,28 +46,28 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(farm: Any) -> Needs:
-    """Return the needs that a plain mapping describes; raise `UsageError` when it describes none."""
+    """Return the needs that a mapping describes; raise `UsageError` when it describes none."""
+    if type(farm) is not Checked:
+        farm = _checked(farm)
     try:
         return msgspec.convert(farm, Needs)
     except msgspec.ValidationError as error:
-        return _read_by_hand(farm, error)
+        raise UsageError(f"meta['farm']: {error}") from error
 
 
-def _read_by_hand(farm: Any, error: msgspec.ValidationError) -> Needs:
-    """Take a mapping that was written without `needs(...)`, with sizes and durations still as text."""
-    from .needs import needs
-
+def _checked(farm: Any) -> dict[str, Any]:
+    """Take a mapping that did not come from `needs(...)`: written by hand, or read from a file."""
     if not isinstance(farm, dict) or not isinstance(farm.get("capability"), str):
-        raise UsageError(f"meta['farm'] is {farm!r}: expected what needs(...) returns") from error
+        raise UsageError(f"meta['farm'] is {farm!r}: expected what needs(...) returns")
     for key in farm:
         if key not in Needs.__struct_fields__:
-            raise UsageError(_unknown(str(key))) from error
+            raise UsageError(_unknown(str(key)))
     arguments = {key: value for key, value in farm.items() if key != "version"}
-    arguments["capability"] = f"{farm['capability']}{farm.get('version', '')}"
-    try:
-        return msgspec.convert(needs(**arguments)["farm"], Needs)
-    except msgspec.ValidationError as again:
-        raise UsageError(f"meta['farm']: {again}") from again
+    if version := farm.get("version", ""):
+        if not isinstance(version, str) or version[0] not in "<>=!":
+            raise UsageError(f"meta['farm'] has version {version!r}: expected a comparison such as '>=9'")
+        arguments["capability"] += version
+    return needs(**arguments)[KEY]
 
 
 def _unknown(key: str) -> str:

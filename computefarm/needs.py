@@ -20,6 +20,10 @@ KEY = "farm"
 """The key under which a task's `meta` carries its needs."""
 
 
+class Checked(dict):  # type: ignore[type-arg]  # `dict[str, Any]` would need typing at run time
+    """A plain mapping whose values `needs` has checked, so that `read_needs` need not do it again."""
+
+
 def needs(
     capability: str,
     *,
@@ -50,7 +54,7 @@ def needs(
     Raises `UsageError` naming the argument and what was expected.
     """
     name, version = parse_requirement(capability)
-    farm: dict[str, Any] = {"capability": name}
+    farm = Checked(capability=name)
     if version:
         farm["version"] = version
     # One test for each argument: a graph of 10 000 tasks calls this 10 000 times.
@@ -115,20 +119,19 @@ def parse_requirement(text: str) -> tuple[str, str]:
         return text, ""
     import re
 
-    stripped = "".join(text.split())
-    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9_.+-]*?)((?:[<>=!]=?|~=).*)?", stripped)
-    if match is None or re.search(r"[\w.]\s+[\w.]", text):
+    # Spaces may stand around names, comparisons and commas, but never make one word of two.
+    packed = text if " " not in text else re.sub(r"(?<=[<>=!,]) +| +(?=[<>=!,])", "", text.strip())
+    match = re.fullmatch(
+        r"([A-Za-z](?:[A-Za-z0-9_.+-]*[A-Za-z0-9_+])?)"
+        r"((?:==|!=|>=|<=|>|<)[0-9A-Za-z][0-9A-Za-z.+_-]*(?:,(?:==|!=|>=|<=|>|<)[0-9A-Za-z][0-9A-Za-z.+_-]*)*)?",
+        packed,
+    )
+    if match is None:
         raise UsageError(
-            f"{text!r}: expected a capability's name, with a version as in 'gcc>=9' or 'gcc>=9,<14'"
+            f"{text!r} is not a requirement: expected a capability's name, with comparisons where its version "
+            "matters: 'gcc', 'gcc>=9', 'gcc>=9,<14' (one of == != >= <= > < before each version)"
         )
-    name, constraint = match[1], match[2] or ""
-    if constraint:
-        for part in constraint.split(","):
-            if not re.fullmatch(r"(?:==|!=|>=|<=|>|<)[0-9A-Za-z][0-9A-Za-z.+_-]*", part):
-                raise UsageError(
-                    f"{text!r}: {part!r} is not a comparison such as '>=9' (use == != >= <= > <)"
-                )
-    return name, constraint
+    return match[1], match[2] or ""
 
 
 # --- one checker per shape; each returns plain data that JSON can hold --------------------------------
