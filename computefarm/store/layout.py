@@ -13,6 +13,8 @@ from .blobs import BlobStore
 from .copying import store_error
 from .private import INNER, PrivateDirs
 
+__all__ = ["MAGIC", "PrivateDirs", "lay_out", "output_root", "safe_relative"]
+
 MAGIC = frozenset("*?[")
 """Letters that make a declared output a pattern."""
 

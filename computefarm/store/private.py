@@ -18,7 +18,7 @@ from .copying import store_error
 from .removing import empty_folder, remove_tree
 
 KEPT = 256
-"""Empty folders kept, at most, of each mode."""
+"""Empty folders kept, at most, of each kind."""
 
 TOP = 0o700
 INNER = 0o755
@@ -46,24 +46,33 @@ class PrivateDirs:
         except OSError as error:
             raise store_error(error, self.root, "make private directories") from error
         umask = ~stat.S_IMODE(os.fstat(self._pool_folder).st_mode)
-        self._modes = {TOP: TOP & ~umask, INNER: INNER & ~umask}
-        self._kept: dict[int, list[str]] = {mode: [] for mode in self._modes.values()}
+        self._top_mode = TOP & ~umask
+        self._inner_mode = INNER & ~umask
+        self._tops: list[str] = []
+        """Kept directories, where they were used last."""
+        self._inners: list[int] = []
+        """Kept folders, by their name in the pool."""
         self._numbers = itertools.count()
+        self._user = os.geteuid()
 
     def make(self, name: str) -> Path:
         """Make the empty directory `name`."""
         path = f"{self._base}/{name}"
         try:
-            if os.path.lexists(path):
-                raise StoreError(f"{path} exists already; each attempt needs a directory of its own")
-            self._make(path, TOP)
+            if not self._reuse(path):
+                os.mkdir(path, TOP)
         except OSError as error:
             raise store_error(error, self.root, f"make the directory {name}") from error
         return Path(path)
 
     def make_inner(self, path: str) -> None:
         """Make an empty folder at `path`, inside a private directory."""
-        self._make(path, INNER)
+        try:
+            number = self._inners.pop()
+        except IndexError:
+            os.mkdir(path, INNER)
+            return
+        os.rename(f"{self._pool}/{number}", path)
 
     def remove(self, path: Path, *, reuse: bool = True) -> None:
         """Remove a directory with all that a task left in it; harmless when it is gone already.
@@ -93,30 +102,38 @@ class PrivateDirs:
         except OSError as error:
             raise StoreError(f"cannot remove {self._base}: {error.strerror}") from error
 
-    def _make(self, path: str, mode: int) -> None:
-        kept = self._kept[self._modes[mode]]
+    def _reuse(self, path: str) -> bool:
+        """Give a kept directory the name `path`; False when there is none."""
         try:
-            number = kept.pop()
-        except IndexError:
-            os.mkdir(path, mode)
-            return
-        os.rename(f"{self._pool}/{number}", path)
+            # An empty folder of this name would be replaced: no harm, and looking first would cost.
+            os.rename(self._tops.pop(), path)
+        except (IndexError, FileNotFoundError):
+            return False
+        return True
 
     def _remove_kept(self, path: str) -> None:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
-            return
         if os.listdir(path):
-            empty_folder(path, self._drop)
-        self._drop(path, None)
+            empty_folder(path, self._drop_inner)
+        if self._is_like_new(os.lstat(path), self._top_mode, len(self._tops)):
+            self._tops.append(path)
+        else:
+            os.rmdir(path)
 
-    def _drop(self, name: str, parent: int | None) -> None:
+    def _drop_inner(self, name: str, parent: int) -> None:
         """Keep an empty folder for the next task, or remove it."""
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        kept = self._kept.get(stat.S_IMODE(found.st_mode))
-        if kept is None or len(kept) >= KEPT or found.st_size > _LARGE or found.st_uid != os.geteuid():
+        if self._is_like_new(found, self._inner_mode, len(self._inners)):
+            number = next(self._numbers)
+            os.rename(name, f"{number}", src_dir_fd=parent, dst_dir_fd=self._pool_folder)
+            self._inners.append(number)
+        else:
             os.rmdir(name, dir_fd=parent)
-            return
-        number = str(next(self._numbers))
-        os.rename(name, number, src_dir_fd=parent, dst_dir_fd=self._pool_folder)
-        kept.append(number)
+
+    def _is_like_new(self, found: os.stat_result, mode: int, kept: int) -> bool:
+        """Tell whether an empty folder is as if just made, and whether one more is wanted."""
+        return (
+            found.st_mode == stat.S_IFDIR | mode
+            and found.st_uid == self._user
+            and found.st_size <= _LARGE
+            and kept < KEPT
+        )
