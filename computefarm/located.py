@@ -20,11 +20,16 @@ MAX_NODES = 20_000
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "tag:yaml.org,2002:str": str,
+    # Dates and the two odd keys of YAML 1.1 are text to us.
+    "tag:yaml.org,2002:timestamp": str,
+    "tag:yaml.org,2002:merge": str,
+    "tag:yaml.org,2002:value": str,
     "tag:yaml.org,2002:null": lambda text: None,
     "tag:yaml.org,2002:bool": lambda text: yaml.SafeLoader.bool_values[text.lower()],
     "tag:yaml.org,2002:int": lambda text: int(text.replace("_", ""), 10),
     "tag:yaml.org,2002:float": lambda text: float(text.replace("_", "")),
 }
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class Located:
@@ -151,6 +156,8 @@ class _Reader:
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_NODES:
             raise located.error("too deep or too large")
+        if node.tag not in _SCALARS and node.tag not in _COLLECTIONS:
+            raise located.error(f"the tag {node.tag!r} is not allowed: nothing in this file is evaluated")
         if isinstance(node, yaml.MappingNode):
             located.value = self._mapping(node, located, depth)
         elif isinstance(node, yaml.SequenceNode):
@@ -158,7 +165,7 @@ class _Reader:
                 self.read(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(node.value)
             ]
         else:
-            located.value = self._scalar(node, located)
+            located.value = self._scalar(node)
         return located
 
     def _mapping(self, node: yaml.MappingNode, located: Located, depth: int) -> dict[str, Located]:
@@ -176,14 +183,9 @@ class _Reader:
             fields[key.value] = child
         return fields
 
-    def _scalar(self, node: yaml.Node, located: Located) -> Any:
-        convert = _SCALARS.get(node.tag)
-        if convert is None:
-            if node.tag.startswith("tag:yaml.org,2002:") and not node.tag.endswith("binary"):
-                return node.value  # dates and the like are text to us
-            raise located.error(f"the tag {node.tag!r} is not allowed: nothing in this file is evaluated")
+    def _scalar(self, node: yaml.Node) -> Any:
         try:
-            return convert(node.value)
+            return _SCALARS[node.tag](node.value)
         except (ValueError, KeyError):
             # YAML 1.1 sees numbers in 0x1f, 0b1 and 1:30; to everybody else they are text.
             return node.value

@@ -128,8 +128,8 @@ def parse_requirement(text: str) -> tuple[str, str]:
     )
     if match is None:
         raise UsageError(
-            f"{text!r} is not a requirement: expected a capability's name, with comparisons where its version "
-            "matters: 'gcc', 'gcc>=9', 'gcc>=9,<14' (one of == != >= <= > < before each version)"
+            f"{text!r} is not a requirement: expected a capability's name, with comparisons where the "
+            "version matters: 'gcc', 'gcc>=9', 'gcc>=9,<14' (one of == != >= <= > < before each version)"
         )
     return match[1], match[2] or ""
 
