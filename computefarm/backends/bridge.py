@@ -117,7 +117,9 @@ def question(client: ClientService, about: str, task: str = "") -> Answer:
 
     client.ask(about, task, then)
     if not ready.wait(ANSWER_S):
-        raise Unreachable(f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status")
+        raise Unreachable(
+            f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status"
+        )
     return box[0]
 
 

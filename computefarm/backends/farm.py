@@ -32,6 +32,7 @@ class FarmBackend:
 
     def __init__(self, *, access: Access, home: Home, settings: Settings, session: str) -> None:
         self.name = access.farm
+        self.address = access.address
         self._access = access
         self._home = home
         self._settings = settings

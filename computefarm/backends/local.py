@@ -91,7 +91,9 @@ class LocalBackend:
             new_spawner=lambda: Spawner(slots=self._slots),
             plugin=Toolbox(self._catalogue),
             facts=task_facts(register),
-            quit=lambda reason, _code: self._bridge.broken(FarmError(f"the embedded worker stopped: {reason}")),
+            quit=lambda reason, _code: self._bridge.broken(
+                FarmError(f"the embedded worker stopped: {reason}")
+            ),
         )
         self._client = ClientService(
             session=self._session,

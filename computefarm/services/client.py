@@ -348,7 +348,12 @@ class ClientService:
                 self._observer.printed(event.task % ANEW, event.attempt, event.pieces)
             case Waiting():
                 self._observer.held(
-                    tuple(task % ANEW for task in event.tasks), event.need, event.obstacles, event.offered, event.ever)
+                    tuple(task % ANEW for task in event.tasks),
+                    event.need,
+                    event.obstacles,
+                    event.offered,
+                    event.ever,
+                )
             case Offers():
                 self._observer.offered(event.pools, event.settled)
             case Answer():
@@ -376,7 +381,9 @@ class ClientService:
         if done.result.outcome is not Outcome.SUCCEEDED or not entries:
             self._finish(done)
             return
-        missing = {e.digest for e in entries if e.digest not in self._store and not self._store.refresh(e.digest)}
+        missing = {
+            e.digest for e in entries if e.digest not in self._store and not self._store.refresh(e.digest)
+        }
         self._store.pin([entry.digest for entry in entries])
         if not missing:
             self._deliver(done, entries)

@@ -140,7 +140,9 @@ class Executions:
         try:
             action = decode_action(run.action)
         except FarmError as error:
-            self._ended((run.key, run.attempt), Result(Outcome.FAILED, reason=f"the task cannot be read: {error}"))
+            self._ended(
+                (run.key, run.attempt), Result(Outcome.FAILED, reason=f"the task cannot be read: {error}")
+            )
             return
         self._tickets += 1
         execution = Execution(run, action, self._tickets)
@@ -178,7 +180,9 @@ class Executions:
             for execution in self._awaiting.pop(digest, ()):
                 if self._by_attempt.get(execution.attempt) is execution:
                     paths = [e.path for e in execution.action.inputs if e.digest == digest]
-                    self._give_back(execution, f"input {paths[0]} could not be fetched: {why}", tuple(digests))
+                    self._give_back(
+                        execution, f"input {paths[0]} could not be fetched: {why}", tuple(digests)
+                    )
 
     def _lay_out(self, execution: Execution) -> None:
         if execution.halted is not None:

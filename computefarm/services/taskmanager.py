@@ -30,7 +30,7 @@ from computefarm.core.commands import (
     Vanished,
 )
 from computefarm.core.manager import TaskManager
-from computefarm.errors import FarmError, ProtocolError
+from computefarm.errors import ProtocolError
 from computefarm.messages import (
     Absent,
     Chunk,
@@ -47,7 +47,6 @@ from computefarm.messages import (
     Run,
     TaskKey,
     TaskOutput,
-    ToManager,
     Want,
 )
 from computefarm.store.blobs import BlobStore
@@ -442,4 +441,3 @@ def _frames(messages: Sequence[FromManager]) -> list[bytes]:
     if batch:
         frames.append(encode(batch))
     return frames
-

@@ -1,0 +1,99 @@
+"""`cf-monitor`: tells the TaskManager how busy this machine is, so that its owner does not notice the farm."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+import zmq
+
+from computefarm import __version__
+from computefarm.errors import FarmError, Refused, UsageError
+from computefarm.home import Home, host_id, hostname
+from computefarm.host.load import LoadSampler
+from computefarm.host.pids import OwnProcesses
+from computefarm.host.running import Running
+from computefarm.services.loop import Loop
+from computefarm.services.monitor import MonitorService
+from computefarm.settings import load_settings
+from computefarm.transport.farms import find_access
+from computefarm.transport.peer_end import PeerEnd
+
+from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging
+
+PROGRAM = "cf-monitor"
+NAME = "host"
+log = logging.getLogger("computefarm.monitor")
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    arguments = _parser().parse_args()
+    home = Home.find(os.environ)
+    running = Running(home)
+    set_up_logging(arguments.verbose)
+    try:
+        if arguments.interval <= 0:
+            raise UsageError(f"--interval {arguments.interval:g}: a number of seconds above 0 was expected")
+        running.claim("monitor", NAME)
+    except Refused as error:
+        # Two workers that start together both start a monitor; one is enough, and that is no failure.
+        return 0 if arguments.with_workers else fail(error, PROGRAM)
+    except FarmError as error:
+        return fail(error, PROGRAM)
+    try:
+        with registered():
+            return _serve(arguments, home, running)
+    except FarmError as error:
+        return fail(error, PROGRAM)
+    finally:
+        running.release("monitor", NAME)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Report this machine's load to a farm.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("--interval", type=float, default=3.0, metavar="SECONDS", help="between reports")
+    parser.add_argument(
+        "--max-load", type=float, default=None, metavar="X", help="no tasks above this load per core"
+    )
+    parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to report to")
+    parser.add_argument("--with-workers", action="store_true", help="end when no worker runs here any more")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace, home: Home, running: Running) -> int:
+    settings = load_settings({"farm": arguments.farm}, os.environ, home)
+    access = find_access(home, settings.farm)
+    if access is None:
+        raise UsageError(
+            "no farm is configured here", hint="cf-taskmanager start    # or: majordomo join LINE"
+        )
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    loop = Loop()
+    signals = Signals(loop)
+    signals.stop_on_signals()
+    service = MonitorService(
+        host=host_id(home),
+        hostname=hostname(),
+        control=PeerEnd(context, access.address, server_key=access.server_key, keys=access.keys("monitor")),
+        sampler=LoadSampler(OwnProcesses(), home.cache),
+        interval_s=arguments.interval,
+        max_load=arguments.max_load,
+        wanted=(lambda: bool(running.alive("worker"))) if arguments.with_workers else None,
+        done=loop.stop,
+    )
+    loop.add(service)
+    quiet_garbage_collector()
+    try:
+        loop.run()
+    finally:
+        context.destroy(linger=100)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What every long-lived command does: log to stderr, end on signals, go to the background when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from computefarm.errors import FarmError
+from computefarm.home import Home, private_folder
+from computefarm.host.pids import OwnProcesses
+from computefarm.services.loop import Loop
+
+STOPPED_BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def fail(error: FarmError, program: str) -> int:
+    """Print an error for people and return its exit code."""
+    sys.stdout.flush()
+    print(f"{program}: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def set_up_logging(verbose: bool = False) -> None:
+    """Log to stderr, one line per record."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+
+@contextlib.contextmanager
+def registered() -> Iterator[None]:
+    """Count this process among ComputeFarm's own while it runs: its load is not its host's."""
+    own = OwnProcesses()
+    own.register()
+    try:
+        yield
+    finally:
+        own.forget()
+
+
+class Signals:
+    """Turns signals into calls on the loop's thread."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._calls: dict[int, Callable[[], None]] = {}
+        self.received = 0
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        loop.watch(self._read, self._arrived)
+
+    def on(self, number: signal.Signals, call: Callable[[], None]) -> None:
+        """Run `call` in the loop when `number` arrives."""
+        self._calls[number] = call
+        signal.signal(number, lambda *_: None)
+
+    def stop_on_signals(self) -> None:
+        """Leave the loop on SIGINT and SIGTERM; a second one ends the process at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.on(number, lambda number=number: self._stop(number))  # type: ignore[misc]
+
+    def _stop(self, number: int) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+        self._loop.stop()
+
+    def _arrived(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(self._read, 512):
+                call = self._calls.get(number)
+                if call is not None:
+                    call()
+
+
+def quiet_garbage_collector() -> None:
+    """Collect garbage rarely: a service's tables are large and hold no cycles worth looking for often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def into_background(home: Home, program: str) -> None:
+    """Continue as a daemon that logs to a file; the parent returns to the shell when the child says so."""
+    folder = private_folder(home.state / "logs")
+    log = folder / f"{program}.log"
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        with os.fdopen(reading) as news:
+            text = news.read()
+        if text.startswith("ok"):
+            print(text[2:].strip())
+            os._exit(0)
+        print(f"{program}: it did not start; see {log}", file=sys.stderr)
+        sys.stderr.write(_tail(log))
+        os._exit(int(text or "1") if (text or "1").isdigit() else 1)
+    os.close(reading)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ["CF_DAEMON_FD"] = str(writing)
+
+
+def tell_parent(text: str) -> None:
+    """Let the shell go on: the daemon is up (or `text` is its exit code)."""
+    number = os.environ.pop("CF_DAEMON_FD", "")
+    if number:
+        with contextlib.suppress(OSError):
+            os.write(int(number), text.encode())
+            os.close(int(number))
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    try:
+        return "".join(path.read_text(errors="replace").splitlines(keepends=True)[-lines:])
+    except OSError:
+        return ""

@@ -1,0 +1,302 @@
+"""`cf-worker`: offers what this machine can do, and does it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import zmq
+
+from computefarm import __version__
+from computefarm.catalogue import Catalogue, probe_all
+from computefarm.core.versions import satisfies
+from computefarm.errors import FarmError, NothingOffers, Refused, UsageError
+from computefarm.home import Home, hostname
+from computefarm.host.running import Running, end
+from computefarm.messages import Offer
+from computefarm.sandbox.spawner import Spawner
+from computefarm.services.equip import (
+    PRIVATE,
+    Toolbox,
+    probe_offers,
+    registration,
+    store_root,
+    task_facts,
+    usable_cores,
+)
+from computefarm.services.loop import Loop
+from computefarm.services.worker import WorkerService
+from computefarm.settings import Settings, load_settings
+from computefarm.store.blobs import BlobStore
+from computefarm.store.layout import PrivateDirs
+from computefarm.transport.farms import Access, find_access
+from computefarm.transport.invitation import join
+from computefarm.transport.peer_end import PeerEnd
+
+from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging
+
+PROGRAM = "cf-worker"
+WAIT_S = 10.0
+"""One line this often while there is no farm to work for."""
+
+NICE = 10
+"""Of tasks on a machine that somebody may be using."""
+
+log = logging.getLogger("computefarm.worker")
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    arguments = _parser().parse_args()
+    home = Home.find(os.environ)
+    try:
+        if arguments.command == "stop":
+            return _end(home, arguments.name, signal.SIGTERM, "stopped")
+        if arguments.command == "drain":
+            return _end(home, arguments.name, signal.SIGUSR1, "draining: it ends when its tasks have ended")
+        if arguments.probe:
+            return _probe(home, arguments.capability)
+        return _work(arguments, home, load_settings({"farm": arguments.farm}, os.environ, home))
+    except FarmError as error:
+        return fail(error, PROGRAM)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Run tasks for a farm on this machine.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("stop", "drain"),
+        help="end the workers of this CF_HOME, now or when idle",
+    )
+    parser.add_argument(
+        "--capability",
+        action="append",
+        default=[],
+        metavar="NAME[>=VERSION]",
+        help="what to offer; repeatable",
+    )
+    parser.add_argument("--slots", type=int, default=None, metavar="N", help="tasks at once (default: cores)")
+    parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to work for")
+    parser.add_argument("--join", metavar="CODE", help="the line that `cf-taskmanager invite` printed")
+    parser.add_argument("--name", default="", help="the worker's name (default: host name and number)")
+    parser.add_argument(
+        "--tier", type=int, default=0, metavar="N", help="0 first; higher tiers are a reserve"
+    )
+    parser.add_argument("--weight", type=float, default=1.0, metavar="W", help="speed relative to others")
+    parser.add_argument(
+        "--max-load", type=float, default=None, metavar="X", help="no task above this load per core"
+    )
+    parser.add_argument(
+        "--nice", type=int, default=NICE, metavar="N", help=f"niceness of tasks (default {NICE})"
+    )
+    parser.add_argument("--no-monitor", action="store_true", help="do not start a monitor beside the worker")
+    parser.add_argument("--probe", action="store_true", help="print what this machine could offer, and stop")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    return parser
+
+
+# --- looking ------------------------------------------------------------------------------------------
+
+
+def _probe(home: Home, names: list[str]) -> int:
+    catalogue = Catalogue.load(home)
+    chosen = [catalogue.get(name) for name in (names or catalogue.names())]
+    for probed in probe_all(chosen, os.environ, cache=home.cache):
+        if probed.offer is None:
+            print(f"{probed.capability}: no")
+            for line in probed.missing:
+                print(f"    {line}")
+            continue
+        offer = probed.offer
+        tags = " ".join(f"{key}={value}" for key, value in offer.tags)
+        print(f"{probed.capability}: {offer.version}  fingerprint {offer.fingerprint}  {tags}".rstrip())
+    return 0
+
+
+def _end(home: Home, name: str, number: signal.Signals, done: str) -> int:
+    workers = [entry for entry in Running(home).alive("worker") if name in ("", entry.name)]
+    if not workers:
+        print("no worker runs here" + (f" under the name {name!r}" if name else ""))
+        return 0
+    for entry in workers:
+        if number == signal.SIGUSR1:
+            os.kill(entry.pid, number)
+        elif not end(entry):
+            raise FarmError(
+                f"worker {entry.name}, process {entry.pid}, does not end", hint=f"kill -9 {entry.pid}"
+            )
+        print(f"{entry.name}: {done}")
+    return 0
+
+
+# --- working ------------------------------------------------------------------------------------------
+
+
+def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
+    if not arguments.capability:
+        raise UsageError(
+            "name what to offer", hint=f"{PROGRAM} --capability gcc    # or look: {PROGRAM} --probe"
+        )
+    set_up_logging(arguments.verbose)
+    slots = arguments.slots if arguments.slots is not None else usable_cores()
+    if slots < 1:
+        raise UsageError(f"--slots {slots}: a worker needs at least one slot")
+    catalogue = Catalogue.load(home)
+    offers = _offers(catalogue, arguments.capability, home)
+    access = _access(arguments, home, settings)
+    running = Running(home)
+    name = _claim_name(running, arguments.name)
+    try:
+        with registered():
+            return _serve(arguments, home, settings, access, catalogue, offers, slots, name, running)
+    finally:
+        running.release("worker", name)
+
+
+def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
+    """Probe what was asked for; offer what there is, and refuse to start with nothing."""
+    from computefarm.capability import parse_requirement
+
+    asked = dict(parse_requirement(text) for text in wanted)
+    offers, lacking = probe_offers(catalogue, list(asked), home, os.environ)
+    for probed in lacking:
+        log.warning("not offering %s: %s", probed.capability, "; ".join(probed.missing))
+    good = []
+    for offer in offers:
+        constraint = asked[offer.capability]
+        if constraint and not satisfies(offer.version, constraint):
+            log.warning("not offering %s: this is %s, not %s", offer.capability, offer.version, constraint)
+        else:
+            good.append(offer)
+            log.info("offering %s %s (fingerprint %s)", offer.capability, offer.version, offer.fingerprint)
+    if not good:
+        raise NothingOffers(
+            f"this machine can offer nothing of: {', '.join(wanted)}", hint=f"{PROGRAM} --probe    # says why"
+        )
+    return good
+
+
+def _access(arguments: argparse.Namespace, home: Home, settings: Settings) -> Access:
+    """Join, or find the farm of this CF_HOME; wait for one that is not there yet."""
+    if arguments.join:
+        return join(arguments.join, home, name=hostname())
+    said = 0.0
+    while True:
+        try:
+            access = find_access(home, settings.farm)
+        except Refused:
+            raise
+        except FarmError as error:
+            access, why = None, str(error)
+        else:
+            why = "no farm is configured here; start one: cf-taskmanager start, or join one: --join LINE"
+        if access is not None:
+            return access
+        if settings.farm == "local":
+            raise UsageError("a worker needs a farm; `local` is the one that runs inside majordomo")
+        if time.monotonic() - said >= WAIT_S:
+            said = time.monotonic()
+            log.warning("waiting: %s", why)
+        time.sleep(0.25)
+
+
+def _claim_name(running: Running, wanted: str) -> str:
+    """Enter this process under its name, or under the first free number of this host."""
+    if wanted:
+        running.claim("worker", wanted)
+        return wanted
+    number = 1
+    while True:
+        name = f"{hostname()}-{number}"
+        try:
+            running.claim("worker", name)
+        except Refused:
+            number += 1
+        else:
+            return name
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    home: Home,
+    settings: Settings,
+    access: Access,
+    catalogue: Catalogue,
+    offers: list[Offer],
+    slots: int,
+    name: str,
+    running: Running,
+) -> int:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    keys = access.keys("worker")
+    loop = Loop()
+    signals = Signals(loop)
+    signals.stop_on_signals()
+    store = BlobStore(store_root(home), limit_bytes=settings.cache_limit)
+    exit_codes: list[int] = []
+
+    def dial() -> PeerEnd:
+        return PeerEnd(context, access.address, server_key=access.server_key, keys=keys)
+
+    def quit_(reason: str, code: str) -> None:
+        if code:
+            log.error("the TaskManager refused this worker: %s", reason)
+        exit_codes.append(Refused.exit_code if code else 0)
+        loop.stop()
+
+    register = registration(
+        home=home,
+        # Farm-wide names: the same number on two CF_HOMEs of one host is not the same worker.
+        worker=name if arguments.name else f"{name}.{os.getpid()}",
+        slots=slots,
+        offers=offers,
+        tier=arguments.tier,
+        weight=arguments.weight,
+        max_load=arguments.max_load,
+    )
+    service = WorkerService(
+        register=register,
+        control=dial(),
+        bulk=dial(),
+        store=store,
+        directories=PrivateDirs(home.cache / PRIVATE),
+        new_spawner=lambda: Spawner(nice=arguments.nice, slots=slots),
+        plugin=Toolbox(catalogue),
+        facts=task_facts(register),
+        quit=quit_,
+    )
+    signals.on(signal.SIGUSR1, service.drain)
+    loop.add(service)
+    log.info("worker %s for farm %s at %s, %d slots", register.worker, access.farm, access.address, slots)
+    if not arguments.no_monitor:
+        _start_monitor(arguments, running)
+    quiet_garbage_collector()
+    try:
+        loop.run()
+    finally:
+        store.close()
+        context.destroy(linger=100)
+    return exit_codes[0] if exit_codes else 0
+
+
+def _start_monitor(arguments: argparse.Namespace, running: Running) -> None:
+    """Start a monitor for this host unless one runs; it ends with the last worker."""
+    if running.alive("monitor"):
+        return
+    command = [sys.executable, "-m", "computefarm.cli.monitor", "--with-workers"]
+    if arguments.farm:
+        command += ["--farm", arguments.farm]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
