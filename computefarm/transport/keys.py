@@ -8,7 +8,7 @@
             client.key worker.key … this machine's own key for each role it has, 0600
 
 A machine that joined has the same folder without `authorized` and `keys/manager.key`.
-A `.key` file holds one line, `public secret`, both in the shell-safe spelling (43 characters, URL-safe base64).
+A `.key` file holds one line, `public secret`, both in the shell-safe spelling (43 characters of base64).
 In memory and in `Join` a public key is 40 characters of Z85, as ZeroMQ wants it.
 """
 

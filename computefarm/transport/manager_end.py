@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import socket as sockets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from computefarm.codec import HEADER
 from computefarm.errors import UsageError
@@ -19,7 +14,9 @@ from computefarm.errors import UsageError
 from .addresses import Address, check_listen, parse_address
 from .authorized import Authorization, Authorized
 from .keys import KeyPair, PublicKey, check_curve
+from .monitor import FAILURES, Monitor
 from .refusals import Refusal, Refusals
+from .tcp import bind_error, far_end, hang_up
 from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
 from .zap import DOMAIN, Door
 
@@ -36,6 +33,9 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     identity: Authorization
     body: bytes
     data: Buffer | None = None
+
+
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILURES
 
 
 class _Peer:
@@ -73,9 +73,12 @@ class ManagerEnd:
         self._clock = clock
         self._socket = context.socket(zmq.ROUTER)
         self._door: Door | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitor: Monitor | None = None
         self._peers: dict[Route, _Peer] = {}
         self._by_descriptor: dict[int, Route] = {}
+        self._strangers: dict[int, str] = {}
+        """Connections that have not said anything yet: their descriptors and addresses."""
+        self._failure = 0
         self._ending: list[Route] = []
         self._departed: list[Route] = []
         self._refusals = Refusals()
@@ -105,7 +108,7 @@ class ManagerEnd:
         try:
             self._socket.bind(str(where) if where.port else str(where)[:-1] + "*")
         except zmq.ZMQError as error:
-            raise _bind_error(where, error) from error
+            raise bind_error(where, error) from error
         return str(parse_address(self._socket.get_string(zmq.LAST_ENDPOINT)))
 
     def _guard(self, where: Address) -> None:
@@ -125,13 +128,7 @@ class ManagerEnd:
             (zmq.ZAP_ENFORCE_DOMAIN, 1),
         ):
             self._socket.setsockopt(option, value)
-        name = f"{INPROC}computefarm-door-{self._socket.underlying:x}"
-        self._socket.monitor(name, zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
-        # Without a limit: ZeroMQ's own thread blocks on a full monitor.
-        self._monitor = self._context.socket(zmq.PAIR)
-        self._monitor.setsockopt(zmq.RCVHWM, 0)
-        self._monitor.setsockopt(zmq.LINGER, 0)
-        self._monitor.connect(name)
+        self._monitor = Monitor(self._context, self._socket, _EVENTS)
 
     def sockets(self) -> list[zmq.Socket[bytes]]:
         """Return what to poll for reading; the list is final after `bind`."""
@@ -139,7 +136,7 @@ class ManagerEnd:
         if self._door is not None:
             found.append(self._door.socket)
         if self._monitor is not None:
-            found.append(self._monitor)
+            found.append(self._monitor.socket)
         return found
 
     def close(self) -> None:
@@ -147,11 +144,8 @@ class ManagerEnd:
         if self._closed:
             return
         self._closed = True
-        # The monitor is switched off before its reader goes: ZeroMQ would block on telling nobody.
         if self._monitor is not None:
-            with contextlib.suppress(zmq.ZMQError):
-                self._socket.disable_monitor()
-            self._monitor.close(linger=0)
+            self._monitor.close()
         self._socket.close(linger=0)
         if self._door is not None:
             self._door.close()
@@ -207,6 +201,7 @@ class ManagerEnd:
             peer = self._meet(route, header)
         self._peers[route] = peer
         if peer.descriptor >= 0:
+            self._strangers.pop(peer.descriptor, None)
             self._by_descriptor[peer.descriptor] = route
         if peer.identity is None or header.bytes != HEADER or not header.more:
             self._turn_away(peer, "not a ComputeFarm message" if peer.identity else "")
@@ -229,7 +224,7 @@ class ManagerEnd:
         else:
             self._judge(peer)
         if peer.identity is None:
-            self._hang_up(peer)
+            hang_up(peer.descriptor)
         return peer
 
     def _turn_away(self, peer: _Peer, reason: str) -> None:
@@ -289,11 +284,11 @@ class ManagerEnd:
         return found
 
     def drop(self, route: Route) -> None:
-        """Hang up on a peer; it may dial again."""
+        """Hang up on a peer at once, losing what is queued for it; it may dial again, and is not `departed`."""
         peer = self._peers.get(route)
         if peer is not None:
             peer.identity, peer.refused = None, True
-            self._hang_up(peer)
+            hang_up(peer.descriptor)
 
     def refusals(self) -> list[Refusal]:
         """Return who was turned away since the last call, equal cases counted together."""
@@ -322,8 +317,9 @@ class ManagerEnd:
                     was.name,
                     "its key was revoked, has expired or may not come from there",
                 )
+                peer.refused = True
                 self._departed.append(route)
-                self._hang_up(peer)
+                hang_up(peer.descriptor)
 
     def _judge(self, peer: _Peer) -> None:
         entry = self._table.find(peer.key) if self._table is not None and not peer.refused else None
@@ -339,26 +335,28 @@ class ManagerEnd:
     # --- connections that end -------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        for event, value in self._events():
-            if event == zmq.EVENT_DISCONNECTED:
-                route = self._by_descriptor.pop(value, None)
-                if route is not None:
-                    self._ending.append(route)
-            else:
-                self._refusals.add(
-                    "", "", "", "it does not speak encrypted ComputeFarm, or expects another manager"
-                )
-
-    def _events(self) -> Iterator[tuple[int, int]]:
         if self._monitor is None:
             return
-        while True:
-            try:
-                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            event = parse_monitor_message(frames)
-            yield int(event["event"]), int(event["value"])
+        for event, value in self._monitor.read():
+            if event == zmq.EVENT_ACCEPTED:
+                self._strangers[value] = far_end(value)
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._ended(value)
+            else:
+                # The next event is this connection's end.
+                self._failure = event
+
+    def _ended(self, descriptor: int) -> None:
+        failure, self._failure = self._failure, 0
+        address = self._strangers.pop(descriptor, None)
+        route = self._by_descriptor.pop(descriptor, None)
+        if route is not None:
+            self._ending.append(route)
+        elif address is not None and failure != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            reason = "no ComputeFarm connection, or meant for another manager"
+            if not failure:
+                reason = "it left without a word of ComputeFarm"
+            self._refusals.add(address, "", "", reason)
 
     def _depart(self) -> None:
         """Everything that an ended connection had sent is read now: tell that it ended."""
@@ -373,15 +371,8 @@ class ManagerEnd:
             return
         if self._by_descriptor.get(peer.descriptor) == route:
             del self._by_descriptor[peer.descriptor]
-        if peer.identity is not None or peer.refused:
+        if peer.identity is not None:
             self._departed.append(route)
-
-    def _hang_up(self, peer: _Peer) -> None:
-        """End the TCP connection under ZeroMQ, which has no call for it; its own thread then cleans up."""
-        if peer.descriptor < 0:
-            return
-        with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(peer.descriptor)) as link:
-            link.shutdown(sockets.SHUT_RDWR)
 
 
 def _property(frame: zmq.Frame, name: str) -> str:
@@ -389,18 +380,3 @@ def _property(frame: zmq.Frame, name: str) -> str:
         return str(frame.get(name))
     except zmq.ZMQError:
         return ""
-
-
-def _bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
-    if error.errno == zmq.EADDRINUSE:
-        return UsageError(
-            f"port {where.port} of {where.host} is in use: another TaskManager or program listens there",
-            hint=f"cf-taskmanager status    # or another port: --listen tcp://{where.host}:{where.port + 1}",
-        )
-    if error.errno == errno.EACCES:
-        return UsageError(
-            f"this user may not listen on port {where.port}", hint="choose a port from 1024 up with --listen"
-        )
-    return UsageError(
-        f"cannot listen at {where}: {error.strerror}", hint="choose an address of this machine with --listen"
-    )

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from enum import StrEnum
 
 import msgspec
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from computefarm.codec import HEADER
 from computefarm.errors import ProtocolError
 
 from .addresses import parse_address
 from .keys import KeyPair, PublicKey, check_curve, spell
+from .monitor import FAILURES, Monitor
 from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
 
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 2000
 
+RETRY_S = 2.0
+"""Between two tries when ZeroMQ has given up (it does so after a refusal)."""
+PATIENCE_S = 15.0
+"""After so long without a connection dial afresh, whatever ZeroMQ is doing."""
+
 _EVENTS = (
-    zmq.EVENT_CLOSED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
 )
 
 
@@ -39,9 +40,9 @@ class LinkState(StrEnum):
     UNREACHABLE = "unreachable"
     """Nobody listens at the address; ZeroMQ dials again."""
     STRANGER = "stranger"
-    """Whoever answers does not hold the farm's key; ZeroMQ dials again."""
+    """Whoever answers does not hold the farm's key; `keep_trying` dials again."""
     REFUSED = "refused"
-    """The manager does not know our key; nothing more happens until `reconnect`."""
+    """The manager does not know our key; `keep_trying` asks again."""
 
 
 class LinkEvent(msgspec.Struct, frozen=True):
@@ -71,28 +72,22 @@ class PeerEnd:
         self.address = address
         self.state: LinkEvent | None = None
         """The last event."""
-        self._context = context
         self._inproc = address.startswith(INPROC)
         self._server_key = server_key
         self._keys = keys
-        self._monitor: zmq.Socket[bytes] | None = None
-        self._open()
-
-    def _open(self) -> None:
-        self._socket = self._context.socket(zmq.DEALER)
+        self._monitor: Monitor | None = None
+        self._endpoint = address
+        self._greeted = False
+        self._explained = False
+        self._dialled_at: float | None = None
+        self._socket = context.socket(zmq.DEALER)
         for option, value in LIMITS:
             self._socket.setsockopt(option, value)
         if not self._inproc:
             self._secure()
-            name = f"{INPROC}computefarm-link-{self._socket.underlying:x}"
-            self._socket.monitor(name, _EVENTS)
-            # Without a limit: ZeroMQ's own thread blocks on a full monitor.
-            self._monitor = self._context.socket(zmq.PAIR)
-            self._monitor.setsockopt(zmq.RCVHWM, 0)
-            self._monitor.setsockopt(zmq.LINGER, 0)
-            self._monitor.connect(name)
-        self._greeted = False
-        self._socket.connect(self.address if self._inproc else str(parse_address(self.address)))
+            self._monitor = Monitor(context, self._socket, _EVENTS)
+            self._endpoint = str(parse_address(address))
+        self._socket.connect(self._endpoint)
 
     def _secure(self) -> None:
         check_curve()
@@ -107,11 +102,8 @@ class PeerEnd:
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
 
     def sockets(self) -> list[zmq.Socket[bytes]]:
-        """Return what to poll for reading: when one is ready, call `events` and `receive`.
-
-        The list changes with `reconnect`.
-        """
-        return [self._socket] if self._monitor is None else [self._socket, self._monitor]
+        """Return what to poll for reading: when one is ready, call `events` and `receive`."""
+        return [self._socket] if self._monitor is None else [self._socket, self._monitor.socket]
 
     @property
     def up(self) -> bool:
@@ -126,50 +118,58 @@ class PeerEnd:
                 self._greeted = True
                 self._tell(LinkEvent(LinkState.UP, "connected"), news)
             return news
-        while True:
-            try:
-                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return news
-            event = parse_monitor_message(frames)
-            if (told := self._read_event(int(event["event"]))) is not None:
+        for event, value in self._monitor.read():
+            if (told := self._read_event(event, value)) is not None:
                 self._tell(told, news)
+        return news
 
     def _tell(self, told: LinkEvent, news: list[LinkEvent]) -> None:
         if told != self.state:
             self.state = told
+            self._dialled_at = None
             news.append(told)
 
-    def _read_event(self, event: int) -> LinkEvent | None:
+    def _read_event(self, event: int, value: int) -> LinkEvent | None:
+        if event == zmq.EVENT_CONNECTED:
+            self._explained = False
+            return None
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             # Makes ZeroMQ look at its mailbox, else the first send may still find no pipe.
             self._socket.getsockopt(zmq.EVENTS)
             return LinkEvent(LinkState.UP, "connected")
+        if event == zmq.EVENT_DISCONNECTED:
+            if self.up:
+                return LinkEvent(LinkState.DOWN, f"the connection to {self.address} ended")
+            # ZeroMQ has no word for a server that talks something else.
+            return None if self._explained else self._stranger("does not speak ComputeFarm")
+        self._explained = True
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return LinkEvent(
-                LinkState.REFUSED,
-                f"the manager at {self.address} does not know this machine's key",
-                hint=self._allow_hint(),
-            )
-        if event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
-            return LinkEvent(
-                LinkState.STRANGER,
-                f"what answers at {self.address} is not the manager this machine paired with",
-                hint="cf-taskmanager invite --role worker    # on the manager's machine, and join again here",
-            )
-        if event == zmq.EVENT_DISCONNECTED and self.up:
-            return LinkEvent(LinkState.DOWN, f"the connection to {self.address} ended")
+            return self._refused()
         if event == zmq.EVENT_CLOSED:
-            return LinkEvent(
-                LinkState.UNREACHABLE,
-                f"no TaskManager answers at {self.address}",
-                hint="cf-taskmanager start    # on the manager's machine",
-            )
-        return None
+            return self._unreachable(f"no TaskManager answers at {self.address}")
+        if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value not in (errno.EPIPE, errno.ECONNRESET):
+            return self._unreachable(f"{self.address} accepts connections but does not answer")
+        return self._stranger("is not the manager this machine paired with")
 
-    def _allow_hint(self) -> str:
+    def _refused(self) -> LinkEvent:
         public = spell(self._keys.public) if self._keys else ""
-        return f"cf-taskmanager allow --role ROLE {public}    # on the manager's machine"
+        return LinkEvent(
+            LinkState.REFUSED,
+            f"the manager at {self.address} does not know this machine's key",
+            hint=f"cf-taskmanager allow --role ROLE {public}    # on the manager's machine",
+        )
+
+    def _stranger(self, what: str) -> LinkEvent:
+        return LinkEvent(
+            LinkState.STRANGER,
+            f"what answers at {self.address} {what}",
+            hint="cf-taskmanager invite --role ROLE    # on the manager's machine, and join again here",
+        )
+
+    def _unreachable(self, text: str) -> LinkEvent:
+        return LinkEvent(
+            LinkState.UNREACHABLE, text, hint="cf-taskmanager start    # on the manager's machine"
+        )
 
     def receive(self, limit: int = BATCH) -> list[tuple[bytes, Buffer | None]]:
         """Return the bodies (each with its data frame, if any) that arrived, at most `limit`.
@@ -219,18 +219,30 @@ class PeerEnd:
             send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
         return True
 
+    def keep_trying(self, now: float) -> None:
+        """Dial again where ZeroMQ has given up; call it about once a second (`now` in monotonic seconds)."""
+        if self.up or self._monitor is None:
+            return
+        if self._dialled_at is None:
+            self._dialled_at = now
+        gave_up = self.state is not None and self.state.state in (LinkState.REFUSED, LinkState.STRANGER)
+        if now - self._dialled_at >= (RETRY_S if gave_up else PATIENCE_S):
+            self._dialled_at = now
+            self.reconnect()
+
     def reconnect(self) -> None:
-        """Dial again at once with a fresh socket; poll the new `sockets()` from now on."""
-        self.close()
-        self.state = None
-        self._open()
+        """Hang up and dial again at once."""
+        if self._monitor is None:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # there is nothing to hang up when ZeroMQ has given up
+            self._socket.disconnect(self._endpoint)
+        if self.up:
+            self.state = None
+        self._socket.connect(self._endpoint)
 
     def close(self) -> None:
         """Hang up; what is still queued is lost."""
-        # The monitor is switched off before its reader goes: ZeroMQ would block on telling nobody.
         if self._monitor is not None:
-            with contextlib.suppress(zmq.ZMQError):
-                self._socket.disable_monitor()
-            self._monitor.close(linger=0)
+            self._monitor.close()
             self._monitor = None
         self._socket.close(linger=0)
