@@ -60,7 +60,7 @@ class Recorder:
         self._logs = TaskLogs(run_folder(self._state, run_id))
         run = RunRow(
             run=run_id,
-            folder=str(self._folder),
+            folder=str(self._folder.resolve()),
             dodo=self._dodo,
             farm=backend_name,
             pid=os.getpid(),

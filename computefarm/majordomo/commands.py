@@ -1,0 +1,278 @@
+"""The commands that look: `status`, `why`, `history`, `logs`, `capabilities` and `config`.
+
+They read what runs left behind and ask a farm when one is configured; `presentation` makes what they print.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from computefarm.errors import FarmError, UsageError
+from computefarm.journal.history import RunRow, TaskRow
+from computefarm.logs.tasklog import last_lines, run_folder
+from computefarm.messages import Explanation, Outcome
+
+from .look import DIR, FARM, JSON, RUN, Look, Viewer, folder_of, nearest, option, put, put_json, refuse, show
+from .presentation import (
+    Account,
+    Offering,
+    history_json,
+    history_text,
+    moment,
+    offering_json,
+    offering_text,
+    run_line,
+    status_json,
+    status_text,
+    table,
+    why_json,
+    why_text,
+)
+
+ERROR_LINES = 10
+
+
+def run_state(run: RunRow) -> str:
+    """Return `ended`, `running`, or `killed` for a run without an end whose process is gone."""
+    if run.ended is not None:
+        return "ended"
+    import psutil
+
+    try:
+        # Another process may have the number by now: ours was started before its run.
+        return "running" if psutil.Process(run.pid).create_time() <= run.started + 1 else "killed"
+    except psutil.Error:
+        return "killed"
+
+
+class StatusCommand(Look):
+    """`majordomo status`."""
+
+    name = "status"
+    doc_purpose = "show the farm: hosts, workers, what waits and runs"
+    doc_usage = ""
+    doc_description = "Without a configured farm it shows what the embedded one would have: this machine."
+    cmd_options = (JSON, FARM, option("interval", "i", "repeat every SECONDS until interrupted", float, 0.0))
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print the status, once or again and again."""
+        refuse(names)
+        with self.farm(options) as viewer:
+            while True:
+                self._print(viewer, options)
+                if options["interval"] <= 0:
+                    return 0
+                time.sleep(options["interval"])
+                if not options["json"]:
+                    print()
+
+    def _print(self, viewer: Viewer | None, options: Mapping[str, Any]) -> None:
+        if viewer is not None:
+            status, address = viewer.status(), self.address(options)
+        else:
+            from .this_machine import status_here
+
+            status, address = status_here(self.home), ""
+        if options["json"]:
+            put_json(status_json(status, address))
+            return
+        put(status_text(status, address))
+        if viewer is None:
+            put(["", *offering_text(self._offered_here(options))])
+
+    def _offered_here(self, options: Mapping[str, Any]) -> Offering:
+        from .this_machine import offering_here
+
+        return offering_here(self.home, folder_of(options), self.environ)
+
+
+class CapabilitiesCommand(Look):
+    """`majordomo capabilities`."""
+
+    name = "capabilities"
+    doc_purpose = "show what the farm offers, and what no worker can do"
+    doc_usage = ""
+    cmd_options = (JSON, FARM, DIR)
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print what is offered."""
+        refuse(names)
+        from .this_machine import offering_here, offering_of
+
+        with self.farm(options) as viewer:
+            if viewer is None:
+                offering = offering_here(self.home, folder_of(options), self.environ)
+            else:
+                offering = offering_of(viewer.name, viewer.pools(), self.home, folder_of(options))
+        if options["json"]:
+            put_json(offering_json(offering))
+        else:
+            put(offering_text(offering))
+        return 0
+
+
+class HistoryCommand(Look):
+    """`majordomo history`."""
+
+    name = "history"
+    doc_purpose = "show a past run, one line per task"
+    doc_usage = ""
+    cmd_options = (JSON, RUN, DIR, option("list", "l", "list the newest runs of this folder", bool, False))
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print one run, or the list of runs."""
+        refuse(names)
+        if options["list"]:
+            self._list(options)
+            return 0
+        run = self.chosen_run(options)
+        rows, state = self.history().tasks(run.run), run_state(run)
+        if options["json"]:
+            put_json(history_json(run, rows, state))
+        else:
+            put(history_text(run, rows, state))
+        return 0
+
+    def _list(self, options: Mapping[str, Any]) -> None:
+        for run in self.history().recent(folder_of(options)):
+            state = run_state(run)
+            put_json(history_json(run, (), state)) if options["json"] else put([run_line(run, state)])
+
+
+class WhyCommand(Look):
+    """`majordomo why TASK`."""
+
+    name = "why"
+    doc_purpose = "say why a task ran, waits, failed, was slow, or ran where it did"
+    doc_usage = "TASK"
+    doc_description = "Asks the farm when one is configured, and the history of this folder's runs."
+    cmd_options = (JSON, FARM, DIR)
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print the account of one task."""
+        if len(names) != 1:
+            raise UsageError(
+                "why needs one task", hint="majordomo why TASK    # their names: majordomo list --all"
+            )
+        account = self._account(names[0], options)
+        if options["json"]:
+            put_json(why_json(account))
+        else:
+            put(why_text(account))
+        return 0
+
+    def _account(self, task: str, options: Mapping[str, Any]) -> Account:
+        folder = folder_of(options)
+        past = tuple(self.history().latest_of(folder, task))
+        live = self._live(task, options, needed=not past)
+        known = live is not None and live.state != "unknown"
+        if not past and not known:
+            self._check_name(task, folder)
+        lines: tuple[str, ...] = ()
+        if past and past[0][1].outcome is not Outcome.SUCCEEDED and past[0][1].log_path:
+            lines = tuple(last_lines(Path(past[0][1].log_path), ERROR_LINES))
+        return Account(task, live if known else None, past, lines)
+
+    def _live(self, task: str, options: Mapping[str, Any], *, needed: bool) -> Explanation | None:
+        """Ask the farm; without it, what history knows is still worth saying."""
+        try:
+            with self.farm(options) as viewer:
+                return None if viewer is None else viewer.explain_name(task)
+        except FarmError as error:
+            if needed:
+                raise
+            print(f"majordomo why: from history only: {error}", file=sys.stderr)
+            return None
+
+    def _check_name(self, task: str, folder: Path) -> None:
+        """Raise for a name that neither the last run nor the dodo file has."""
+        run = self.history().last(folder)
+        known = [row.task for row in self.history().tasks(run.run)] if run is not None else []
+        known = sorted({*known, *self._names_in_dodo(folder)})
+        if task not in known:
+            raise UsageError(f"there is no task {task!r} in {folder}{nearest(task, known)}")
+
+    def _names_in_dodo(self, folder: Path) -> list[str]:
+        if self._loader is None or not (folder / "dodo.py").exists():
+            return []
+        where = {"dodoFile": str(folder / "dodo.py"), "cwdPath": None, "seek_file": False, **self.opt_vals}
+        self._loader.setup(where)
+        return [task.name for task in self._loader.load_tasks(cmd=self, pos_args=[])]
+
+
+class LogsCommand(Look):
+    """`majordomo logs`, as far as this release has it: what is stored."""
+
+    name = "logs"
+    doc_purpose = "print what tasks printed"
+    doc_usage = "[TASK ...]"
+    cmd_options = (
+        RUN,
+        DIR,
+        option("follow", "f", "not in this release", bool, False),
+        option("gui", "", "not in this release", bool, False),
+    )
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print the stored logs of some tasks, or of all."""
+        run = self.chosen_run(options)
+        folder = run_folder(self.home.state, run.run)
+        for later in ("follow", "gui"):
+            if options[later]:
+                hint = f"tail -f {folder}/*.log"
+                raise UsageError(
+                    f"--{later} is not in this release; finished tasks are shown without it", hint=hint
+                )
+        rows = self.history().tasks(run.run)
+        known = [row.task for row in rows]
+        for name in names:
+            if name not in known:
+                raise UsageError(f"run {run.run} had no task {name!r}{nearest(name, known)}")
+        chosen = [row for row in rows if row.task in names or (not names and row.log_path)]
+        for row in chosen:
+            self._print(row, heading=len(chosen) > 1)
+        if not chosen:
+            print(f"no task of run {run.run} ({moment(run.started)}) has printed anything", file=sys.stderr)
+        return 0
+
+    def _print(self, row: TaskRow, *, heading: bool) -> None:
+        if heading:
+            print(f"==> {row.task} <==")
+        if not row.log_path:
+            print(f"{row.task} printed nothing", file=sys.stderr)
+            return
+        try:
+            with open(row.log_path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    print(line.removesuffix("\n"))
+        except OSError as error:
+            print(f"{row.task}: its log is gone: {row.log_path}: {error.strerror}", file=sys.stderr)
+
+
+class ConfigCommand(Look):
+    """`majordomo config`."""
+
+    name = "config"
+    doc_purpose = "show every setting, and where it came from"
+    doc_usage = ""
+    cmd_options = (JSON, DIR, option("show-origin", "", "say where each value came from", bool, False))
+
+    def look(self, options: dict[str, Any], names: list[str]) -> int:
+        """Print the settings that hold in this folder."""
+        refuse(names)
+        rows = list(self.settings(options).rows())
+        if options["json"]:
+            put_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        elif options["show-origin"]:
+            put(table([["SETTING", "VALUE", "FROM"], *([k, show(v), origin] for k, v, origin in rows)]))
+        else:
+            put(f"{key} = {show(value)}" for key, value, _ in rows)
+        return 0
+
+
+COMMANDS = (StatusCommand, WhyCommand, HistoryCommand, LogsCommand, CapabilitiesCommand, ConfigCommand)
+"""For `DOIT_CMDS`."""
