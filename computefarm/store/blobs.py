@@ -8,33 +8,24 @@ Several processes may share one folder; what one of them evicts, another has to 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import os
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
-from computefarm.errors import Damaged, StoreError
+from computefarm.errors import StoreError
 from computefarm.messages import Digest
 
 from .claims import Claim, sweep
 from .copying import clone, copy, copy_hashed, hash_open, read_open, store_error, write_at
-from .index import Blob, BlobIndex, Identity
+from .shelf import BACKDATE_NS, READ, SMALL, OnLost, Shelf, identity_of
 from .writer import BlobWriter
-
-SMALL = 64 * 1024
-"""Bytes; blobs up to this size are hashed on every use, which costs less than remembering safely."""
 
 INLINE = 1024 * 1024
 """Bytes; files up to this size are read into memory to be stored."""
-
-TOUCH_EVERY_S = 600.0
-"""How old the use recorded on disk may get."""
 
 RESCAN_EVERY_S = 600.0
 """How long another process's blobs may go uncounted against the limit."""
@@ -42,20 +33,11 @@ RESCAN_EVERY_S = 600.0
 EVICT_TO = 0.9
 """Eviction frees space down to this part of the limit, so that it is not needed again at once."""
 
-BACKDATE_NS = 2_000_000_000
-"""A stored file's mtime is set so far back; a write within the clock's tick is then seen as one."""
-
 _PARTS = ".part-"
 _LEFTOVER_S = 60.0
-_BROKEN = frozenset({errno.EIO, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EBADMSG})
-"""Failures that will not pass; being short of descriptors or memory will."""
-
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-OnLost = Callable[[tuple[Digest, ...]], None]
 
 
-class BlobStore:
+class BlobStore(Shelf):
     """The blobs under `root`; every method may be called from any thread.
 
     Every method that reads or writes raises `StoreError`: `Damaged` when bytes do not have the digest that
@@ -66,13 +48,8 @@ class BlobStore:
     def __init__(
         self, root: Path, *, limit_bytes: int | None = None, on_lost: OnLost | None = None
     ) -> None:
-        self.root = Path(root)
+        super().__init__(root, on_lost)
         self.limit_bytes = limit_bytes
-        self.on_lost = on_lost
-        self._base = os.fspath(self.root)
-        self._index = BlobIndex()
-        self._places = threading.Lock()
-        """Held while a name appears or disappears, so that the index agrees with the disk."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             sweep(self.root, _PARTS, older_than_s=_LEFTOVER_S)
@@ -87,65 +64,12 @@ class BlobStore:
         """Remove what was being written. The blobs stay."""
         self._claim.close()
 
-    # --- what is here -----------------------------------------------------------------------------------
-
-    def __contains__(self, digest: object) -> bool:
-        return digest in self._index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def total_bytes(self) -> int:
-        """Sum of the sizes of all blobs known here."""
-        return self._index.total_bytes
-
-    def size(self, digest: Digest) -> int:
-        """Return the size of a blob in bytes."""
-        return self._known(digest).size
-
-    def path(self, digest: Digest) -> str:
-        """Return where a blob is or would be; for messages, not for reading: nothing is verified."""
-        name = digest.hex()
-        return f"{self._base}/{name[:2]}/{name}"
-
-    def refresh(self, digest: Digest) -> bool:
-        """Look on disk for a blob that another process may have put or removed; tell whether it is there."""
-        with self._places:
-            try:
-                found = os.lstat(self.path(digest))
-            except OSError:
-                found = None
-            if found is not None:
-                self._index.add(digest, found.st_size, found.st_mtime)
-                return True
-            lost = self._index.discard(digest)
-        if lost:
-            self._tell((digest,))
-        return False
-
-    def rescan(self) -> None:
-        """Read the folder again: learn what other processes added and removed."""
-        self._scanned_at = time.monotonic()
-        before = set(self._index.digests())
-        for shard in _folders(self._base):
-            for entry in _files(shard):
-                name = entry.name
-                digest = bytes.fromhex(name) if len(name) == 64 and _is_hex(name) else b""
-                if not digest:
-                    continue
-                before.discard(digest)
-                if digest not in self._index:
-                    self.refresh(digest)
-        for digest in before:
-            self.refresh(digest)
-
     # --- putting in -------------------------------------------------------------------------------------
 
     def add_bytes(self, data: bytes) -> Digest:
         """Store `data`."""
         digest = hashlib.sha256(data).digest()
-        if self._holds(digest, data):
+        if self._holds(digest, len(data)):
             return digest
         part = self._part_name()
         try:
@@ -199,33 +123,37 @@ class BlobStore:
         return digest, size
 
     def adopt_open(self, source: int, path: str) -> tuple[Digest, int]:
-        """Store an open regular file that nobody else needs, without copying if it is large.
+        """Store an open regular file that nobody else needs, as itself instead of a copy where that can be.
 
-        `path` is where it was opened; the name is taken away if the file itself becomes the blob.
+        `path` is where it was opened; the name is gone when the file has become the blob.
         """
         found = os.fstat(source)
-        if found.st_size <= INLINE or found.st_nlink != 1:
-            return self.add_open(source)
+        if found.st_nlink != 1:
+            return self.add_open(source)  # through its other name it could still be changed
         part = self._part_name()
         try:
-            # Linking the open file, not its name: what was checked is what is taken.
-            # Only with a folder descriptor does Python ask for the link to be followed.
-            os.link(f"/proc/self/fd/{source}", os.path.basename(part), dst_dir_fd=self._claim.folder)
+            os.rename(path, part)
         except OSError:
-            return self.add_open(source)  # another file system, or another kind of Unix
+            return self.add_open(source)  # another file system
         try:
-            os.unlink(path)
+            if not os.path.samestat(os.lstat(part), found):
+                os.rename(part, path)
+                raise StoreError(f"{path} was exchanged while it was stored")
             os.fchmod(source, 0o444)
             self._backdate(source, found.st_size)
-            digest, size = hash_open(source)
-            if os.fstat(source).st_nlink != 1:
-                _forget(part)  # it has another name, through which it could still be changed
-                return self.add_open(source)
+            digest, size = self._hash(source, found.st_size)
             self._place(part, digest, size)
         except OSError as error:
             _forget(part)
             raise store_error(error, self.root, f"store a file of {found.st_size:,} bytes") from error
         return digest, size
+
+    @staticmethod
+    def _hash(source: int, size: int) -> tuple[Digest, int]:
+        if size > INLINE:
+            return hash_open(source)
+        data = read_open(source, size)
+        return hashlib.sha256(data).digest(), len(data)
 
     def writer(self, digest: Digest, size: int) -> BlobWriter:
         """Return a place for the chunks of a blob that is on its way."""
@@ -235,20 +163,20 @@ class BlobStore:
         self._backdate(target, size)
         self._place(os.fspath(part), digest, size)
 
-    def _holds(self, digest: Digest, data: bytes) -> bool:
-        """Tell whether `data` is on disk already, undamaged."""
-        if len(data) > SMALL:
+    def _holds(self, digest: Digest, size: int) -> bool:
+        """Tell whether a blob is on disk already, surely undamaged."""
+        if size > SMALL:
             return self._trusts(digest)
         try:
-            source = os.open(self.path(digest), _READ)
+            held = os.open(self.path(digest), READ)
         except OSError:
             return False
         try:
-            same = read_open(source, len(data)) == data
+            same = hashlib.sha256(read_open(held, size)).digest() == digest
         except OSError:
             same = False
         finally:
-            os.close(source)
+            os.close(held)
         return same and self.refresh(digest)
 
     def _trusts(self, digest: Digest) -> bool:
@@ -257,7 +185,7 @@ class BlobStore:
         if blob is None or blob.identity is None:
             return False
         try:
-            return _identity(os.lstat(self.path(digest))) == blob.identity
+            return identity_of(os.lstat(self.path(digest))) == blob.identity
         except OSError:
             return False
 
@@ -265,8 +193,8 @@ class BlobStore:
         return f"{self._parts}/.{next(self._numbers)}"
 
     def _place(self, part: str, digest: Digest, size: int) -> None:
-        """Publish a part unless its content is surely here already."""
-        if size > SMALL and self._trusts(digest):
+        """Publish a part unless its content is here already; replacing a file costs more than it seems."""
+        if self._holds(digest, size):
             _forget(part)
         else:
             self._publish(part, digest, size)
@@ -280,7 +208,7 @@ class BlobStore:
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
                 os.rename(part, path)
-            identity = _identity(os.lstat(path)) if size > SMALL else None
+            identity = identity_of(os.lstat(path)) if size > SMALL else None
             self._index.add(digest, size, time.time(), identity)
 
     @staticmethod
@@ -289,23 +217,7 @@ class BlobStore:
             now = time.time_ns()
             os.utime(target, ns=(now, now - BACKDATE_NS))
 
-    # --- taking out -------------------------------------------------------------------------------------
-
-    def read(self, digest: Digest, offset: int = 0, length: int | None = None) -> bytes:
-        """Return `length` bytes (fewer at the end) of a blob from `offset`; verified."""
-        blob = self._known(digest)
-        end = blob.size if length is None else offset + length
-        if blob.size <= SMALL:
-            return self._load(digest, blob)[offset:end]
-        source = self._open(digest, blob)
-        try:
-            return os.pread(source, max(0, min(end, blob.size) - offset), offset)
-        finally:
-            os.close(source)
-
-    def open_verified(self, digest: Digest) -> BinaryIO:
-        """Return a verified blob, open for reading."""
-        return os.fdopen(self._open(digest, self._known(digest)), "rb")
+    # --- laying out -------------------------------------------------------------------------------------
 
     def copy_to(self, digest: Digest, dest_path: str | Path, executable: bool = False) -> None:
         """Lay a verified blob out as a file of its own, mode 0644 or 0755, writable without harm to the blob.
@@ -318,7 +230,7 @@ class BlobStore:
         except OSError as error:
             raise store_error(error, Path(dest_path).parent, f"create {Path(dest_path).name}") from error
         try:
-            self.copy_into(digest, target, Path(dest_path).parent)
+            self.copy_into(digest, target, dest_path)
             if os.fstat(target).st_mode & 0o7777 != mode:
                 os.fchmod(target, mode)  # the umask took something away
         except BaseException:
@@ -327,124 +239,31 @@ class BlobStore:
         finally:
             os.close(target)
 
-    def copy_into(self, digest: Digest, target: int, where: Path | None = None) -> None:
-        """Fill the empty open file `target`, which is in the folder `where`, with a verified blob."""
+    def copy_into(self, digest: Digest, target: int, name: str | Path = "the target") -> None:
+        """Fill the empty open file `target`, called `name` in errors, with a verified blob."""
         blob = self._known(digest)
         if blob.size <= SMALL:
             data = self._load(digest, blob)
             try:
                 write_at(target, data, 0)
             except OSError as error:
-                raise store_error(error, where or self.root, _doing("copy", digest, blob.size)) from error
+                raise store_error(error, Path(name).parent, _doing("copy", digest, blob.size)) from error
             return
         source = self._open(digest, blob)
         try:
             before = os.fstat(source)
             if not clone(source, target):
                 copy(source, target)
-            if _identity(os.fstat(source)) != _identity(before):
+            if identity_of(os.fstat(source)) != identity_of(before):
                 self._check(digest, blob, source)  # it was changed, or only touched, meanwhile
                 os.ftruncate(target, 0)
                 copied, _ = copy_hashed(source, target)
                 if copied != digest:
                     raise self._lose(digest, source, "was changed while it was copied")
         except OSError as error:
-            raise store_error(error, where or self.root, _doing("copy", digest, blob.size)) from error
+            raise store_error(error, Path(name).parent, _doing("copy", digest, blob.size)) from error
         finally:
             os.close(source)
-
-    def _known(self, digest: Digest) -> Blob:
-        blob = self._index.get(digest)
-        if blob is None and self.refresh(digest):
-            blob = self._index.get(digest)
-        if blob is None:
-            raise StoreError(f"blob {digest.hex()} is not in the store {self.root}")
-        return blob
-
-    def _load(self, digest: Digest, blob: Blob) -> bytes:
-        """Return all bytes of a small blob, verified."""
-        source = self._open_unverified(digest)
-        try:
-            data = read_open(source, blob.size)
-            if hashlib.sha256(data).digest() != digest:
-                raise self._lose(digest, source, "is damaged")
-            self._used(blob, source)
-        except OSError as error:
-            raise self._unreadable(digest, error) from error
-        finally:
-            os.close(source)
-        return data
-
-    def _open(self, digest: Digest, blob: Blob) -> int:
-        """Return a descriptor of a blob's file, verified, at its start."""
-        source = self._open_unverified(digest)
-        try:
-            if _identity(os.fstat(source)) != blob.identity:
-                self._check(digest, blob, source)
-            self._used(blob, source)
-            os.lseek(source, 0, os.SEEK_SET)
-        except OSError as error:
-            os.close(source)
-            raise self._unreadable(digest, error) from error
-        except BaseException:
-            os.close(source)
-            raise
-        return source
-
-    def _check(self, digest: Digest, blob: Blob, source: int) -> None:
-        """Hash the whole blob and remember that this file, as it is now, is right."""
-        before = _identity(os.fstat(source))
-        if hash_open(source)[0] != digest:
-            raise self._lose(digest, source, "is damaged")
-        if blob.size > SMALL and _identity(os.fstat(source)) == before:
-            blob.identity = before
-
-    def _open_unverified(self, digest: Digest) -> int:
-        try:
-            return os.open(self.path(digest), _READ)
-        except OSError as error:
-            raise self._unreadable(digest, error) from error
-
-    def _used(self, blob: Blob, source: int) -> None:
-        """Note the use in memory, and now and then on disk for the time after a restart."""
-        now = time.time()
-        blob.used_at = now
-        if now - blob.touched_at < TOUCH_EVERY_S:
-            return
-        blob.touched_at = now
-        trusted = blob.identity is not None and blob.identity == _identity(os.fstat(source))
-        try:
-            os.utime(source, ns=(int(now * 1e9), int(now * 1e9) - BACKDATE_NS))
-        except OSError:
-            return  # not ours to touch: the store works without
-        if trusted:
-            blob.identity = _identity(os.fstat(source))
-
-    def _unreadable(self, digest: Digest, error: OSError) -> StoreError:
-        """Return the error for a blob that cannot be opened or read; lose it where the blob is to blame."""
-        if error.errno == errno.ENOENT:
-            return self._lose(digest, None, "has vanished")
-        if error.errno in _BROKEN:
-            return self._lose(digest, None, f"cannot be read ({error.strerror})")
-        return StoreError(f"cannot read blob {digest.hex()} in {self.root}: {error.strerror}")
-
-    def _lose(self, digest: Digest, source: int | None, what: str) -> Damaged:
-        """Forget a blob that cannot be used, remove its file if it is the one in hand; return the error."""
-        path = self.path(digest)
-        with self._places:
-            lost = self._index.discard(digest)
-            try:
-                if source is None or os.path.samestat(os.lstat(path), os.fstat(source)):
-                    os.unlink(path)
-            except OSError:
-                pass  # gone already
-        if lost:
-            self._tell((digest,))
-        return Damaged(f"blob {digest.hex()} in {self.root} {what}; it is removed and must be fetched again")
-
-    def _tell(self, digests: tuple[Digest, ...]) -> None:
-        if self.on_lost is not None and digests:
-            self.on_lost(digests)
 
     # --- making room ------------------------------------------------------------------------------------
 
@@ -486,10 +305,6 @@ class BlobStore:
         return True
 
 
-def _identity(found: os.stat_result) -> Identity:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def _forget(part: str | Path) -> None:
     with contextlib.suppress(OSError):
         os.unlink(part)
@@ -507,17 +322,3 @@ def _create(path: str | Path, mode: int) -> int:
 
 def _doing(verb: str, digest: Digest, size: int) -> str:
     return f"{verb} blob {digest.hex()[:12]}… of {size:,} bytes"
-
-
-def _is_hex(name: str) -> bool:
-    return all(letter in "0123456789abcdef" for letter in name)
-
-
-def _folders(base: str) -> list[str]:
-    with os.scandir(base) as entries:
-        return [e.path for e in entries if len(e.name) == 2 and e.is_dir(follow_symlinks=False)]
-
-
-def _files(shard: str) -> list[os.DirEntry[str]]:
-    with os.scandir(shard) as entries:
-        return list(entries)

@@ -49,9 +49,7 @@ class Claim:
             same = False
         if not same:
             os.close(self._lock)
-            return False
-        self.folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return True
+        return same
 
     def close(self) -> None:
         """Remove the folder with what is in it, and give the lock up."""
@@ -60,7 +58,6 @@ class Claim:
         try:
             remove_tree(self.path)
         finally:
-            os.close(self.folder)
             os.close(self._lock)
         self._lock = -1
 

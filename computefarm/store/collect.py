@@ -45,61 +45,73 @@ def collect(
     An output is a file, a folder (all files below it) or a pattern of `*`, `**`, `?` and `[]`.
     Links are followed inside the directory; one that leaves it, or anything that is no file or folder,
     is a `TaskError` that names the output.
-    With `consume`, large files are moved instead of copied: the directory is not used again.
+    With `consume`, files are moved into the store, not copied: the directory is not used again.
     """
     return _Collection(directory, store, consume, max_files).run(outputs)
 
 
 class _Collection:
-    """One call of `collect`."""
+    """One call of `collect`: first everything is found and checked, then stored."""
 
     def __init__(self, directory: Path, store: BlobStore, consume: bool, max_files: int) -> None:
         self._base = os.path.realpath(directory)
         self._store = store
         self._consume = consume
         self._max_files = max_files
-        self._entries: dict[str, FileEntry] = {}
+        self._files: dict[str, str] = {}
+        """Paths to take, each with the declared output that asked for it."""
+        self._stored: dict[str, FileEntry] = {}
+        """What has been moved into the store, by where it was; links may lead there."""
         self._output = ""
 
     def run(self, outputs: Sequence[str]) -> Collected:
+        """Find all, then store all."""
         missing = []
         for output in outputs:
             self._output = output
-            if not self._take(safe_relative(output.rstrip("/") or output), output.endswith("/")):
+            if not self._find(safe_relative(output.rstrip("/") or output), output.endswith("/")):
                 missing.append(output)
-        entries = sorted(self._entries.values(), key=lambda entry: entry.path)
+        entries = []
+        for path in sorted(self._files):
+            self._output = self._files[path]
+            entries.append(self._store_file(path))
         return Collected(tuple(entries), tuple(missing))
 
-    def _take(self, path: str, must_be_folder: bool) -> bool:
-        """Take one declared output; False when there is nothing."""
+    def _find(self, path: str, must_be_folder: bool) -> bool:
+        """Find what one declared output means; False when there is nothing."""
         kind = self._kind(path)
         if kind is None and not MAGIC.isdisjoint(path):
-            return self._take_pattern(path)
+            return self._find_pattern(path)
         if kind is None:
             return False
         if must_be_folder and not stat.S_ISDIR(kind):
             raise TaskError(f"output {self._output} is a file, not a folder")
-        self._take_any(path, kind)
+        self._add(path, kind)
         return True
 
-    def _take_pattern(self, pattern: str) -> bool:
+    def _find_pattern(self, pattern: str) -> bool:
         found = False
-        for path in list(self._expand("", pattern.split("/"))):
+        for path in self._expand("", pattern.split("/")):
             kind = self._kind(path)
             if kind is not None:
-                self._take_any(path, kind)
+                self._add(path, kind)
                 found = True
         return found
 
-    def _take_any(self, path: str, kind: int) -> None:
-        if stat.S_ISREG(kind):
-            self._take_file(path)
-        elif stat.S_ISDIR(kind):
-            self._take_folder(path, ())
-        else:
+    def _add(self, path: str, kind: int) -> None:
+        if stat.S_ISDIR(kind):
+            self._add_folder(path, ())
+            return
+        if not stat.S_ISREG(kind):
             raise TaskError(f"output {self._named(path)} is {_a_kind(kind)}, not a file or folder")
+        if path not in self._files:
+            if len(self._files) >= self._max_files:
+                raise TaskError(
+                    f"output {self._output}: more than {self._max_files:,} files; pack them into one archive"
+                )
+            self._files[safe_relative(path)] = self._output
 
-    def _take_folder(self, path: str, above: tuple[tuple[int, int], ...]) -> None:
+    def _add_folder(self, path: str, above: tuple[tuple[int, int], ...]) -> None:
         found = os.stat(f"{self._base}/{path}")
         here = found.st_dev, found.st_ino
         if here in above:
@@ -110,9 +122,9 @@ class _Collection:
             if kind is None:
                 raise TaskError(f"output {self._named(inner)} is a link to nothing")
             if stat.S_ISDIR(kind):
-                self._take_folder(inner, (*above, here))
+                self._add_folder(inner, (*above, here))
             else:
-                self._take_any(inner, kind)
+                self._add(inner, kind)
 
     def _kind(self, path: str) -> int | None:
         """Return the mode of what `path` leads to inside the directory; None when there is nothing."""
@@ -143,39 +155,43 @@ class _Collection:
         if place != self._base and not place.startswith(f"{self._base}/"):
             raise TaskError(f"output {self._named(path)} leads outside the task's directory (-> {place})")
 
-    def _take_file(self, path: str) -> None:
-        if path in self._entries:
-            return
-        if len(self._entries) >= self._max_files:
-            raise TaskError(
-                f"output {self._output}: more than {self._max_files:,} files; pack them into one archive"
-            )
-        safe_relative(path)  # names that are not UTF-8
-        name = f"{self._base}/{path}"
+    def _store_file(self, path: str) -> FileEntry:
         try:
-            source = self._open(path, name)
+            source = os.open(f"{self._base}/{path}", _OPEN)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOENT):
+                raise TaskError(f"output {self._named(path)}: {error.strerror}") from error
+            return self._store_linked(path)
+        return self._store_open(path, source)
+
+    def _store_linked(self, path: str) -> FileEntry:
+        """Store what a link leads to, unless it is in the store already."""
+        place = self._resolve(path)
+        stored = self._stored.get(place)
+        if stored is not None:
+            return FileEntry(path, stored.digest, stored.size, stored.executable)
+        try:
+            return self._store_open(path, os.open(place, _OPEN))
         except OSError as error:
             raise TaskError(f"output {self._named(path)}: {error.strerror}") from error
+
+    def _store_open(self, path: str, source: int) -> FileEntry:
         try:
             found = os.fstat(source)
             if not stat.S_ISREG(found.st_mode):
                 raise TaskError(f"output {self._named(path)} is {_a_kind(found.st_mode)}, not a file")
-            self._check_inside(path, _place_of(source, name))
+            place = _place_of(source, f"{self._base}/{path}")
+            self._check_inside(path, place)
             if self._consume:
-                digest, size = self._store.adopt_open(source, name)
+                digest, size = self._store.adopt_open(source, place)
             else:
                 digest, size = self._store.add_open(source)
         finally:
             os.close(source)
-        self._entries[path] = FileEntry(path, digest, size, found.st_mode & 0o111 != 0)
-
-    def _open(self, path: str, name: str) -> int:
-        try:
-            return os.open(name, _OPEN)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return os.open(self._resolve(path), _OPEN)
-            raise
+        entry = FileEntry(path, digest, size, found.st_mode & 0o111 != 0)
+        if self._consume:
+            self._stored[place] = entry
+        return entry
 
     def _names(self, folder: str) -> list[str]:
         try:
