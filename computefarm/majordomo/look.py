@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import getopt
 import json
 import os
 import sys
@@ -74,6 +75,15 @@ class Look(Command):
     def __init__(self, task_loader: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._loader = task_loader
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Take options after names too (`why TASK --json`), which doit's own parser does not."""
+        try:
+            found, names = getopt.gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
+        except getopt.GetoptError:
+            return int(super().parse_execute(in_args))  # raises doit's own error
+        options = [part for pair in found for part in pair if part]
+        return int(super().parse_execute([*options, "--", *names]))
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Run the command and return its exit code."""
