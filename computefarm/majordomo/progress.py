@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import msgspec
+
 from computefarm.logs.tasklog import last_lines
 from computefarm.messages import Need, Obstacle, Outcome, Piece
 
@@ -28,6 +30,19 @@ CALM_S = 0.4
 SHOWN_RUNNING = 8
 
 STDERR = 2
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a display asks about tasks and the run."""
+
+    title: Callable[[str], str] = lambda name: name
+    """How a task is called in lines that mark its start or state."""
+    verbosity: Callable[[str], int] = lambda name: 1
+    """doit's: 0 shows nothing of a task's output, 1 its stderr, 2 all."""
+    log_path: Callable[[str], Path | None] = lambda name: None
+    """The file with a task's output."""
+    logs: Callable[[], str] = lambda: ""
+    """The folder of the run's logs; empty when there is none."""
 
 
 class Quiet:
@@ -86,16 +101,12 @@ class PlainProgress(Quiet):
         self,
         stream: TextIO,
         *,
-        verbosity: Callable[[str], int] = lambda name: 1,
-        log_path: Callable[[str], Path | None] = lambda name: None,
-        logs: Callable[[], str] = lambda: "",
+        facts: Facts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(clock=clock)
         self._stream = stream
-        self._verbosity = verbosity
-        self._log_path = log_path
-        self._logs = logs
+        self._facts = facts if facts is not None else Facts()
         self._output: dict[str, _Output] = {}
         self._last_started = ""
         self._started: set[str] = set()
@@ -115,7 +126,7 @@ class PlainProgress(Quiet):
         """Say that a task started, once; later attempts are said with their place."""
         if name not in self._started:
             self._started.add(name)
-            self.say(f".  {name}")
+            self.mark(". ", name)
             self._last_started = name
         elif attempt > 1:
             self.say(f"   {name}: attempt {attempt} on {hostname or 'this machine'} ({worker})")
@@ -132,14 +143,15 @@ class PlainProgress(Quiet):
         super().task_ended(record)
         outcome = record.outcome
         if outcome is Outcome.UP_TO_DATE:
-            self.say(f"-- {record.task}")
+            self.mark("--", record.task)
             return
         if record.cached:
-            self.say(f"=  {record.task}")
+            self.mark("= ", record.task)
             self._last_started = record.task
         output = self._output.pop(record.task, None)
-        if output is None and record.log:
-            output = _Output()
+        local = not record.capability
+        if output is None and record.log and (outcome in FAILURES or not local):
+            output = _Output()  # a local task that succeeded has printed by itself
             output.add(record.log)
         self._started.discard(record.task)
         for attempt in record.attempts:
@@ -169,9 +181,14 @@ class PlainProgress(Quiet):
         """Say the summary."""
         self._over.set()
         self._held.clear()
-        for line in summary(self.tally, self.elapsed, exit_code, self._logs()):
+        for line in summary(self.tally, self.elapsed, exit_code, self._facts.logs()):
             self.say(line)
         self.flush()
+
+    def mark(self, sign: str, name: str) -> None:
+        """Print one of doit's marks; like doit, keep quiet about private tasks."""
+        if not name.startswith("_"):
+            self.say(f"{sign} {self._facts.title(name)}")
 
     def say(self, line: str) -> None:
         """Print one line; a reader that has gone away is no reason to stop the run."""
@@ -193,7 +210,7 @@ class PlainProgress(Quiet):
             self.flush()
 
     def _show_failure(self, record: TaskRecord, output: _Output | None) -> None:
-        path = self._log_path(record.task) or record.log_path
+        path = self._facts.log_path(record.task) or record.log_path
         last = output.lines(STDERR + 1)[-LAST_LINES:] if output else []
         if not last and path:
             last = last_lines(Path(path), LAST_LINES)
@@ -202,7 +219,7 @@ class PlainProgress(Quiet):
         self.flush()
 
     def _show_output(self, name: str, output: _Output) -> None:
-        lines = output.lines(self._verbosity(name))
+        lines = output.lines(self._facts.verbosity(name))
         if not lines:
             return
         if self._last_started != name:
@@ -210,7 +227,9 @@ class PlainProgress(Quiet):
         for line in lines:
             self.say(line)
         if output.left_out:
-            self.say(f"[... {output.left_out} bytes more, see {self._log_path(name) or 'majordomo logs'}]")
+            self.say(
+                f"[... {output.left_out} bytes more, see {self._facts.log_path(name) or 'majordomo logs'}]"
+            )
         self._last_started = ""
 
 
@@ -246,13 +265,11 @@ class LiveProgress(PlainProgress):
         self,
         stream: TextIO,
         *,
-        verbosity: Callable[[str], int] = lambda name: 1,
-        log_path: Callable[[str], Path | None] = lambda name: None,
-        logs: Callable[[], str] = lambda: "",
+        facts: Facts | None = None,
         clock: Callable[[], float] = time.monotonic,
         calm_s: float = CALM_S,
     ) -> None:
-        super().__init__(stream, verbosity=verbosity, log_path=log_path, logs=logs, clock=clock)
+        super().__init__(stream, facts=facts, clock=clock)
         self._calm_s = calm_s
         self._lock = threading.RLock()
         self._console: Console | None = None
@@ -292,10 +309,11 @@ class LiveProgress(PlainProgress):
                 self._live = None
         super().run_ended(exit_code)
 
+    def mark(self, sign: str, name: str) -> None:
+        """Print nothing: the display shows it."""
+
     def say(self, line: str) -> None:
         """Print one line above the display."""
-        if line.startswith("=  "):
-            return
         with self._lock:
             if self._console is None or self._live is None:
                 super().say(line)
@@ -350,14 +368,16 @@ class LiveProgress(PlainProgress):
 
 
 def choose_progress(
-    stream: TextIO,
-    environ: Mapping[str, str],
-    *,
-    verbosity: Callable[[str], int] = lambda name: 1,
-    log_path: Callable[[str], Path | None] = lambda name: None,
-    logs: Callable[[], str] = lambda: "",
+    stream: TextIO, environ: Mapping[str, str], *, mode: str = "auto", facts: Facts | None = None
 ) -> RunWatcher:
-    """Return the display that fits the stream: live on a capable terminal, plain lines elsewhere."""
-    plain = any(environ.get(name) for name in ("CI", "NO_COLOR")) or environ.get("TERM", "dumb") == "dumb"
-    kind = PlainProgress if plain or not stream.isatty() else LiveProgress
-    return kind(stream, verbosity=verbosity, log_path=log_path, logs=logs)
+    """Return the display for a mode: `rich`, `plain`, `none` (failures and summary only) or `auto`.
+
+    `auto` is live on a capable terminal, and plain lines elsewhere and where `CI` or `NO_COLOR` ask for it.
+    """
+    if mode == "none":
+        return LiveProgress(stream, facts=facts, calm_s=threading.TIMEOUT_MAX)
+    if mode == "auto":
+        asked = any(environ.get(name) for name in ("CI", "NO_COLOR"))
+        dumb = environ.get("TERM", "dumb") == "dumb"
+        mode = "plain" if asked or dumb or not stream.isatty() else "rich"
+    return LiveProgress(stream, facts=facts) if mode == "rich" else PlainProgress(stream, facts=facts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from computefarm.majordomo.progress import KEPT, LiveProgress, PlainProgress, choose_progress
+from computefarm.majordomo.progress import KEPT, Facts, LiveProgress, PlainProgress, choose_progress
 from computefarm.majordomo.reporting import RunWatcher, TaskRecord
 from computefarm.messages import Attempt, Need, Obstacle, Outcome, Piece
 
@@ -27,7 +27,7 @@ def piece(text: str, stream: int = 1) -> Piece:
 
 def lines_of(tell: Callable[[PlainProgress], None], verbosity: int = 1, exit_code: int = 0) -> list[str]:
     stream = io.StringIO()
-    progress = PlainProgress(stream, verbosity=lambda name: verbosity, clock=lambda: 0.0)
+    progress = PlainProgress(stream, facts=Facts(verbosity=lambda name: verbosity), clock=lambda: 0.0)
     progress.run_started("r1", 3, [], "local")
     tell(progress)
     progress.run_ended(exit_code)
@@ -76,12 +76,35 @@ def test_output_of_tasks_that_run_together_is_not_mixed() -> None:
 
 def test_output_that_came_only_with_the_result_is_shown_once() -> None:
     def tell(progress: PlainProgress) -> None:
-        progress.task_ended(TaskRecord("a", Outcome.SUCCEEDED, cached=True, log=(piece("hi\n"),)))
+        progress.task_ended(TaskRecord("a", Outcome.SUCCEEDED, "gcc", cached=True, log=(piece("hi\n"),)))
         progress.task_placed("b", "w1", "h1", 1)
         progress.task_printed("b", [piece("live\n")])
-        progress.task_ended(TaskRecord("b", Outcome.SUCCEEDED, log=(piece("live\n"),)))
+        progress.task_ended(TaskRecord("b", Outcome.SUCCEEDED, "gcc", log=(piece("live\n"),)))
 
     assert lines_of(tell, verbosity=2)[:-1] == ["=  a", "hi", ".  b", "live"]
+
+
+def test_a_local_task_has_printed_by_itself() -> None:
+    def tell(progress: PlainProgress) -> None:
+        progress.task_placed("a", "", "", 1)
+        progress.task_ended(TaskRecord("a", Outcome.SUCCEEDED, log=(piece("hi\n"),)))
+        progress.task_placed("b", "", "", 1)
+        progress.task_ended(TaskRecord("b", Outcome.FAILED, reason="broken", log=(piece("boom\n"),)))
+
+    assert lines_of(tell, verbosity=2)[:4] == [".  a", ".  b", "!! FAILED b: broken", "   | boom"]
+
+
+def test_private_tasks_are_not_marked_and_titles_are_used() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, facts=Facts(title=lambda name: f"[{name}]"))
+    progress.run_started("r1", 3, [], "local")
+    progress.task_placed("_hidden", "w1", "h1", 1)
+    progress.task_placed("a", "w1", "h1", 1)
+    progress.task_ended(TaskRecord("_old", Outcome.UP_TO_DATE))
+    progress.task_ended(TaskRecord("b", Outcome.UP_TO_DATE))
+    progress.run_ended(0)
+
+    assert stream.getvalue().splitlines()[:-1] == [".  [a]", "-- [b]"]
 
 
 def test_a_failure_shows_its_last_lines_whatever_the_verbosity() -> None:
@@ -103,7 +126,7 @@ def test_a_failure_names_its_log_file_and_reads_it_when_nothing_was_printed_live
     log = tmp_path / "a.log"
     log.write_text("from the file\n")
     stream = io.StringIO()
-    progress = PlainProgress(stream, log_path=lambda name: log, logs=lambda: str(tmp_path))
+    progress = PlainProgress(stream, facts=Facts(log_path=lambda name: log, logs=lambda: str(tmp_path)))
     progress.run_started("r1", 1, [], "local")
     progress.task_ended(TaskRecord("a", Outcome.FAILED, reason="broken"))
     progress.run_ended(1)
@@ -186,6 +209,24 @@ def test_the_display_fits_the_stream(
     stream: io.StringIO, environ: dict[str, str], kind: type[RunWatcher]
 ) -> None:
     assert type(choose_progress(stream, environ)) is kind
+
+
+def test_a_mode_that_is_asked_for_is_used_whatever_the_stream() -> None:
+    assert type(choose_progress(io.StringIO(), {}, mode="rich")) is LiveProgress
+    assert type(choose_progress(Terminal(), {"TERM": "xterm"}, mode="plain")) is PlainProgress
+
+
+def test_the_mode_none_has_failures_and_the_summary() -> None:
+    stream = io.StringIO()
+    progress = choose_progress(stream, {}, mode="none")
+    progress.run_started("r1", 3, [], "local")
+    progress.task_placed("a", "w1", "h1", 1)
+    progress.task_ended(TaskRecord("a", Outcome.SUCCEEDED))
+    progress.task_ended(TaskRecord("b", Outcome.FAILED, reason="broken"))
+    progress.run_ended(1)
+
+    lines = stream.getvalue().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["!! FAILED b", "2 tasks", "failed"]
 
 
 def test_the_live_picture_has_counts_running_tasks_and_what_waits() -> None:
