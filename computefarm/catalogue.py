@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -257,25 +258,15 @@ class _Prober:
         program = self._find(command[0])
         said = " ".join(command)
         try:
-            done = subprocess.run(
-                [str(program), *command[1:]],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=self._timeout,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
+            code, printed = _answer((str(program), *command[1:]), self._environ, self._timeout)
         except subprocess.TimeoutExpired as error:
             raise _Lacking(f"{said} gave no answer within {self._timeout:g} s") from error
         except (OSError, ValueError) as error:
             raise _Lacking(f"{said} cannot be started: {error}") from error
-        if done.returncode != 0:
-            how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-            raise _Lacking(f"{said} failed with {how}: {_short(done.stdout)}")
-        return done.stdout.strip()
+        if code != 0:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            raise _Lacking(f"{said} failed with {how}: {_short(printed)}")
+        return printed.strip()
 
     def _find(self, program: str) -> Path:
         found = shutil.which(program, path=self._path)
@@ -293,6 +284,26 @@ class _Prober:
             return self._digests.digest(path)
         except OSError as error:
             raise _Lacking(f"{name}: {path} cannot be read: {error.strerror}") from error
+
+
+def _answer(command: Command, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
+    """Run `command` and return its exit code and all it printed; on time-out nothing of it is left running."""
+    with subprocess.Popen(
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, printed
 
 
 def _fingerprint(name: str, version: str, identities: Sequence[str]) -> str:
