@@ -12,13 +12,16 @@ from .kin import MARK
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 NEVER = float("inf")
 
+Pipes = tuple[int, int, int, int]
+"""Read ends of stdout and stderr, then our copies of the write ends."""
+
 
 class Attempt:
     """A launched task; the spawner's loop moves it on."""
 
     __slots__ = (
-        "commands", "cpu_s", "deadline", "directory", "env", "error", "exit_code", "grace_s", "group", "halted",
-        "index", "kill_at", "memory_limit", "peak", "pid", "pipes", "serial", "signal", "started_at",
+        "commands", "cpu_s", "deadline", "directory", "env", "error", "exit_code", "grace_s", "group",
+        "halted", "index", "kill_at", "memory_limit", "peak", "pid", "pipes", "serial", "signal", "started_at",
         "sweep_until", "ticket", "timed_out",
     )  # fmt: skip
 
@@ -31,8 +34,7 @@ class Attempt:
         self.pid = 0
         """Of the running command; 0 while only leftovers are being ended."""
         self.group = 0
-        self.pipes = (-1, -1, -1, -1)
-        """Read ends of stdout and stderr, then our copies of the write ends."""
+        self.pipes: Pipes = (-1, -1, -1, -1)
         self.started_at = now
         self.deadline: float | None = None if timeout_s is None else now + timeout_s
         self.kill_at: float | None = None
@@ -81,6 +83,20 @@ class Attempt:
             ENDED, self.ticket, self.exit_code, self.signal, self.timed_out, self.halted, self.index,
             now - self.started_at, self.cpu_s, self.peak, self.error,
         )  # fmt: skip
+
+
+def new_pipes() -> Pipes:
+    """Make the pipes of a task."""
+    out, out_end = os.pipe()
+    try:
+        err, err_end = os.pipe()
+    except OSError:
+        os.close(out)
+        os.close(out_end)
+        raise
+    os.set_blocking(out, False)
+    os.set_blocking(err, False)
+    return out, err, out_end, err_end
 
 
 def limit_memory(pid: int, limit: int) -> None:

@@ -19,8 +19,8 @@ and (ENDED, ticket, exit_code, signal, timed_out, halted, command, run_s, cpu_s,
 
 Frame = tuple[Any, ...]
 
-_READ = 262144
-"""Bytes taken from the socket by one call."""
+_READ = 65536
+"""Bytes taken from the socket by one call. A larger buffer is mapped and unmapped every time: 20 µs each."""
 
 
 class ChannelClosed(Exception):

@@ -6,6 +6,7 @@ Standard library only: it runs in the spawner's process, which is kept small.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,13 @@ NOT_FOUND = 127
 NOT_RUNNABLE = 126
 """What `sh` exits with when a program is there but cannot be run."""
 
-_CLEAN_SIGNALS = tuple(
-    int(number) for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)
-)
+
+@functools.cache
+def ignored_signals() -> tuple[int, ...]:
+    """Return the signals that this process ignores, as tasks must not; fixed at the first call."""
+    return tuple(
+        int(number) for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN
+    )
 
 
 class Unstartable(Exception):
@@ -85,7 +90,7 @@ def _spawn(program: str, argv: Sequence[str], env: Mapping[str, str], stdout: in
         file_actions=((os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
         setpgroup=0,
         setsigmask=(),
-        setsigdef=_CLEAN_SIGNALS,
+        setsigdef=ignored_signals(),
     )
 
 

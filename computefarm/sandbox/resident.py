@@ -18,7 +18,7 @@ import select
 import signal
 import time
 
-from .attempt import NEVER, Attempt, allow_files, limit_memory
+from .attempt import NEVER, Attempt, Pipes, allow_files, limit_memory, new_pipes
 from .channel import LAUNCH, NEXT, STARTED, TEXT, Channel, ChannelClosed, Frame
 from .kin import Kin, group_of, mark_of, send, send_group
 from .launching import NOT_RUNNABLE, Unstartable, start
@@ -31,6 +31,10 @@ COMPANY_MS = 4
 """How long a start waits for something else to be reported with it: most no-op tasks end within that time."""
 CROWD = 16
 """Frames after which a batch leaves before its turn is over."""
+SPARE = 16
+"""Sets of pipes kept for coming tasks: making and closing them costs 20 µs a task."""
+FILES, FILES_PER_TASK = 32 + 4 * SPARE, 4
+"""Open files we need ourselves, and for every running task."""
 UNKILLABLE_S = 5.0
 """A process that survives SIGKILL this long sits in the kernel; the task is reported without it."""
 
@@ -51,8 +55,12 @@ class Stray:
 class Resident:
     """Everything the spawner knows."""
 
-    def __init__(self, owner: int, token: str) -> None:
+    def __init__(self, owner: int, token: str, slots: int) -> None:
         self._owner = owner
+        self._slots = slots
+        """Tasks that may run at once; 0 means any number."""
+        self._queue: dict[int, Frame] = {}
+        """Launches for which there is no slot yet, by ticket, in order."""
         self._token = token
         self._channel = Channel(owner)
         self._kin = Kin()
@@ -65,6 +73,11 @@ class Resident:
         self._sweeping: dict[int, Attempt] = {}
         self._strays: dict[int, Stray] = {}
         self._pipes: dict[int, tuple[Attempt, int]] = {}
+        """Read end → whose output it is, 1 or 2."""
+        self._spare: list[Pipes] = []
+        """Pipes of ended tasks, empty and without any writer but us."""
+        self._alone = True
+        """When we last looked, no child of ours was anything but the main process of a task."""
         self._serial = 0
         self._turns = 0
         self._due = NEVER
@@ -153,6 +166,12 @@ class Resident:
     # --- a task's life --------------------------------------------------------------------------------
 
     def _launch(self, frame: Frame) -> None:
+        if self._slots and len(self._tasks) >= self._slots:
+            self._queue[frame[1]] = frame
+        else:
+            self._begin(frame)
+
+    def _begin(self, frame: Frame) -> None:
         self._serial += 1
         task = Attempt(frame, self._serial, self._token, time.monotonic())
         self._tasks[task.ticket] = task
@@ -166,18 +185,17 @@ class Resident:
         self._start(task)
 
     def _open_pipes(self, task: Attempt) -> None:
-        out, out_end = os.pipe()
-        try:
-            err, err_end = os.pipe()
-        except OSError:
-            os.close(out)
-            os.close(out_end)
-            raise
-        task.pipes = (out, err, out_end, err_end)
-        for stream, fd in ((1, out), (2, err)):
-            os.set_blocking(fd, False)
-            self._pipes[fd] = (task, stream)
-            self._all.register(fd, select.POLLIN)
+        if self._spare:
+            pipes = self._spare.pop()
+            for fd in pipes[2:]:  # node and others leave their stdout non-blocking
+                os.set_blocking(fd, True)
+        else:
+            pipes = new_pipes()
+            for fd in pipes[:2]:
+                self._all.register(fd, select.POLLIN)
+        task.pipes = pipes
+        self._pipes[pipes[0]] = (task, 1)
+        self._pipes[pipes[1]] = (task, 2)
 
     def _start(self, task: Attempt) -> None:
         """Start the task's next command."""
@@ -198,7 +216,12 @@ class Resident:
 
     def _read(self, fd: int) -> None:
         entry = self._pipes.get(fd)
-        if entry is None:  # its task ended earlier in this turn
+        if entry is None:  # its task ended earlier in this turn, or a stranger holds an end of it
+            for pipes in self._spare:
+                if fd in pipes:
+                    self._spare.remove(pipes)
+                    self._discard(pipes)
+                    break
             return
         try:
             data = os.read(fd, READ)
@@ -243,6 +266,7 @@ class Resident:
             for task in ended:
                 send_group(task.group, signal.SIGKILL)
         strays = [] if childless else self._kin.strays(self._mains, len(self._mains))
+        self._alone = self._kin.sees_all and not strays
         if not strays and not self._sweeping:
             for task in ended:
                 self._proceed(task)
@@ -314,37 +338,47 @@ class Resident:
 
     def _finish(self, task: Attempt) -> None:
         now = time.monotonic()
-        out, err, out_end, err_end = task.pipes
+        out, err, _, _ = task.pipes
         if out >= 0:
-            os.close(out_end)
-            os.close(err_end)
-            self._drain(task, 1, out)
-            self._drain(task, 2, err)
+            empty = self._drain(task, 1, out) & self._drain(task, 2, err)
+            del self._pipes[out], self._pipes[err]
+            if empty and self._alone and len(self._spare) < SPARE:
+                self._spare.append(task.pipes)
+            else:
+                self._discard(task.pipes)
         del self._tasks[task.ticket]
         self._emit(task.ended(now))
+        if self._queue:
+            self._begin(self._queue.pop(next(iter(self._queue))))
 
-    def _drain(self, task: Attempt, stream: int, fd: int) -> None:
-        """Take what is in the pipe: its writers are gone, and a hidden one is not waited for."""
-        self._all.unregister(fd)
-        del self._pipes[fd]
+    def _discard(self, pipes: Pipes) -> None:
+        for fd in pipes[:2]:
+            self._all.unregister(fd)
+        for fd in pipes:
+            os.close(fd)
+
+    def _drain(self, task: Attempt, stream: int, fd: int) -> bool:
+        """Take what is in the pipe and return whether it is empty: a hidden writer is not waited for."""
         try:
             for _ in range(64):
-                data = os.read(fd, READ)
-                if not data:
-                    break
-                self._text(task, stream, data)
+                self._text(task, stream, os.read(fd, READ))
         except BlockingIOError:
-            return
-        finally:
-            os.close(fd)
+            return True
+        return False
 
     # --- ending tasks ---------------------------------------------------------------------------------
 
     def _halt(self, ticket: int, grace_s: float) -> None:
         task = self._tasks.get(ticket)
-        if task is not None:  # else it ended by itself, and that is on its way to the owner
+        if task is not None:
             task.halted = True
             self._ask_to_end(task, grace_s, time.monotonic())
+        elif ticket in self._queue:
+            now = time.monotonic()
+            task = Attempt(self._queue.pop(ticket), 0, self._token, now)
+            task.halted = True
+            self._emit(task.ended(now))
+        # Else it ended by itself, and that is on its way to the owner.
 
     def _ask_to_end(self, task: Attempt, grace_s: float, now: float) -> None:
         if task.kill_at is not None:
@@ -367,6 +401,7 @@ class Resident:
                 self._kill(task)
             if task.sweep_until is not None and task.sweep_until <= now:
                 task.error = "a process of the task could not be ended"
+                self._alone = False
                 self._proceed(task)
             if task.ticket in self._tasks:
                 self._due = min(self._due, task.next_due())
@@ -403,7 +438,7 @@ class Resident:
                 os.read(self._wake, 4096)
 
 
-def main(owner: int, token: str, nice: int, files: int) -> None:
+def main(owner: int, token: str, nice: int, slots: int) -> None:
     """Run the spawner on socket `owner` until it closes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -411,6 +446,6 @@ def main(owner: int, token: str, nice: int, files: int) -> None:
     os.set_inheritable(owner, False)
     if nice:
         os.nice(nice)
-    if files:
-        allow_files(files)
-    Resident(owner, token).serve()
+    if slots:
+        allow_files(FILES + slots * FILES_PER_TASK)
+    Resident(owner, token, slots).serve()

@@ -1,7 +1,8 @@
 """The owner's side of the spawner: launch tasks, hear of their output and their end, never block.
 
 One spawner is started per worker and lives as long as it. The worker puts `fileno()` into its poll loop,
-calls `receive()` when it is readable and `flush()` once per turn (and when it is writable, while `wants_write()`).
+calls `receive()` when it is readable and `flush()` once per turn (and when it is writable, while
+`wants_write()`).
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ main(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 
 _TURNS = 16
 """Reads of one `receive`, so that a flood leaves the owner's loop time for other things."""
-_FILES_PER_TASK = 4
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """One task to run. The spawner starts it at once: how many run together is the owner's to decide."""
+    """One task to run, at once or as soon as one of the spawner's slots is free."""
 
     ticket: int
     """Chosen by the owner, unique among the tasks in flight."""
@@ -48,7 +48,7 @@ class Launch(msgspec.Struct, frozen=True):
     env: tuple[tuple[str, str], ...]
     """The whole environment; the spawner adds only its own mark, `CF_TICKET`."""
     timeout_s: float | None = None
-    """For all commands together."""
+    """For all commands together, from the start of the first."""
     grace_s: float = 2.0
     """Between TERM and KILL when the time is over."""
     memory_limit: int = 0
@@ -99,9 +99,7 @@ class SpawnerDied(FarmError):
     """The spawner is gone; the tasks it ran have been killed by their owner."""
 
     def __init__(self, tickets: tuple[int, ...]) -> None:
-        super().__init__(
-            f"the spawner of this worker's tasks was ended from outside: {len(tickets)} tasks lost"
-        )
+        super().__init__(f"the worker's spawner was ended from outside, and {len(tickets)} tasks with it")
         self.tickets = tickets
         """The tasks that were in flight; they will not be heard of again."""
 
@@ -110,14 +108,17 @@ class Spawner:
     """A small process of its own session that runs this process's tasks."""
 
     def __init__(self, *, nice: int = 0, slots: int = 0) -> None:
-        """Start it: `nice` is for the tasks too, `slots` says how many tasks may be in flight at once."""
+        """Start it, `nice` for the tasks too; at most `slots` tasks run at once (0: no limit).
+
+        A launch beyond that waits in the spawner for its turn. An owner that always has one waiting there
+        saves the time that it takes itself to answer the end of a task with the next one.
+        """
         ours, theirs = socket.socketpair()
         self._token = os.urandom(8).hex()
         self._running: dict[int, int] = {}
         """Ticket → pid of the current command (0 until it is known)."""
-        files = slots * _FILES_PER_TASK + 32 if slots else 0
         package = str(Path(__file__).resolve().parent.parent)
-        arguments = [package, str(theirs.fileno()), self._token, str(nice), str(files)]
+        arguments = [package, str(theirs.fileno()), self._token, str(nice), str(slots)]
         with theirs:
             try:
                 self._process = subprocess.Popen(
