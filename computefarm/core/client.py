@@ -1,7 +1,8 @@
 """A client's side of the dialogue: what was submitted, what has ended, what to say again after a reconnect.
 
-It knows nothing of sockets, files and blobs. Its shell says `Hello` when a connection is there, hands every message of the
-control connection to `receive`, wakes it at `next_deadline`, obeys `Say` and `Reconnect`, and passes on what it is told.
+It knows nothing of sockets, files and blobs.
+Its shell says `Hello` when a connection is there, hands every message of the control connection to `receive`,
+wakes it at `next_deadline`, obeys `Say` and `Reconnect`, and passes on what it is told.
 A task is *open* until its `Done` came, then *ended* until the shell has its outputs and calls `taken`.
 """
 
@@ -132,7 +133,10 @@ class ClientSession:
     # --- what the user of the session wants -----------------------------------------------------------
 
     def submit(self, tasks: Iterable[tuple[Need, TaskSpec]], now: float) -> list[ClientCommand]:
-        """Take these tasks (`TaskSpec.need` is filled in here); they are sent again after every reconnect until they end."""
+        """Take these tasks; they are sent again after every reconnect until they end.
+
+        `TaskSpec.need` is filled in here.
+        """
         fresh = [(need, spec) for need, spec in tasks if not self._knows(spec.task)]
         self._open.update((spec.task, (need, spec)) for need, spec in fresh)
         return self._say(*_batches(self.session, fresh), now=now) if self._welcome else []
@@ -164,7 +168,7 @@ class ClientSession:
         """Say goodbye: what has not ended is cancelled."""
         return self._say(Goodbye(reason), now=now) if self._welcome else []
 
-    # --- what the shell reports -------------------------------------------------------------------------
+    # --- what the shell reports -----------------------------------------------------------------------
 
     def connected(self, now: float) -> list[ClientCommand]:
         """A connection exists and the shell has said `Hello` on it."""
@@ -225,7 +229,7 @@ class ClientSession:
             deadlines.append(self._heard_at + SILENT_BEATS * self._heartbeat_s)
         return min(deadlines, default=None)
 
-    # --- inside -------------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------------
 
     def _knows(self, number: int) -> bool:
         return number in self._open or number in self._ended or number in self._taken

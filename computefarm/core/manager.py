@@ -1,12 +1,74 @@
-"""The task manager's heart: messages, facts and the passing of time in; commands out."""
+"""The task manager's heart: messages, facts and the passing of time in; commands out.
+
+    peer's message --> receive --+                                  +--> Send to a peer
+    shell's finding --> learn ---+--> tables change --> dispatch ---+--> LookUp Keep Pin Unpin
+    time passes -----> tick -----+     (state.py)      (places)     +--> Drop a connection
+
+Every call first lets the parts change the tables (`members`: who is there, `admission`: what comes in,
+`accept`: what ends), then once places what can be placed, asks for what is missing and tells what has changed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import assert_never
 
-from computefarm.messages import Digest, Explanation, Hello, Pool, Status, TaskKey, ToManager
+from computefarm.messages import (
+    PROTOCOL,
+    Absent,
+    Answer,
+    Ask,
+    Begun,
+    Cancel,
+    Chunk,
+    Declined,
+    Digest,
+    Disconnect,
+    Explanation,
+    Fetch,
+    Finished,
+    Goodbye,
+    Got,
+    Heartbeat,
+    Hello,
+    Join,
+    Leaving,
+    LoadReport,
+    Output,
+    Pool,
+    Register,
+    Status,
+    Submit,
+    Taken,
+    TaskKey,
+    ToManager,
+    Welcome,
+)
 
-from .commands import Command, Fact, PeerId
+from .accept import Accept
+from .admission import Admission
+from .commands import Arrived, Command, Fact, Found, Gone, NotFound, PeerId, Send, Vanished
+from .dispatch import Dispatch
+from .members import Members
+from .report import Report
+from .state import Peer, Worker
+from .tables import Tables
+from .wants import Wants
+
+_ANY = frozenset({"client", "worker", "monitor", "viewer"})
+_CLIENT = frozenset({"client"})
+_WORKER = frozenset({"worker"})
+_STORES = frozenset({"client", "worker"})
+
+ALLOWED: dict[type[ToManager], frozenset[str]] = {
+    Hello: _ANY, Heartbeat: _ANY, Goodbye: _ANY, Ask: _ANY, Join: frozenset(),
+    Submit: _CLIENT, Cancel: _CLIENT, Taken: _CLIENT,
+    Register: _WORKER, Begun: _WORKER, Output: _WORKER, Finished: _WORKER, Declined: _WORKER,
+    Leaving: _WORKER,
+    LoadReport: frozenset({"monitor", "worker"}),
+    Chunk: _STORES, Fetch: _STORES, Absent: _STORES, Got: _STORES,
+}  # fmt: skip
+"""Which roles may say what."""
 
 
 class TaskManager:
@@ -24,40 +86,228 @@ class TaskManager:
         settle_s: float | None = None,
         wall_offset: float = 0.0,
     ) -> None:
-        raise NotImplementedError
+        """Start empty.
+
+        `blobs` tells what the store holds, at no cost. `settle_s` is how long workers may take to come back
+        before a capability counts as not offered (one lease by default). `now + wall_offset` is the wall
+        clock, for display.
+        """
+        self._farm = farm
+        self._version = version
+        self._epoch = epoch
+        self._heartbeat_s = heartbeat_s
+        self._tables = Tables(epoch, blobs, heartbeat_s, now)
+        self._tables.wall_offset = wall_offset
+        if settle_s is not None:
+            self._tables.settled_at = now + settle_s
+        self._dispatch = Dispatch(self._tables)
+        self._wants = Wants(self._tables)
+        self._accept = Accept(self._tables, self._dispatch, self._wants)
+        self._admission = Admission(self._tables, self._dispatch, self._wants, self._accept)
+        self._members = Members(self._tables, self._dispatch, self._wants, self._accept)
+        self._report = Report(self._tables, farm, version)
+        self._sweep_at = now + heartbeat_s / 2
+        self._now = now
+
+    # --- the shell's side -----------------------------------------------------------------------------
 
     def connect(self, peer: PeerId, role: str, hello: Hello, now: float, *, owner: str = "") -> list[Command]:
-        """Make `peer` known; the commands hold the `Welcome`, or a `Disconnect` and a `Drop`."""
-        raise NotImplementedError
+        """Make `peer` known; the commands hold the `Welcome`, or a `Disconnect` and a `Drop`.
+
+        `role` and `owner` come from its key, never from itself.
+        """
+        welcome = Welcome(PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer)
+        if self._members.connect(peer, role, hello, now, owner, welcome) and role == "client":
+            self._tables.say(peer, self._report.offers(now), now)
+        return self._turn(now)
 
     def receive(self, peer: PeerId, message: ToManager, now: float) -> list[Command]:
         """Return what to do about one message of the control connection."""
-        raise NotImplementedError
+        known = self._tables.peers.get(peer)
+        if known is None:
+            return [Send(peer, Disconnect("protocol", "say Hello first"))]
+        known.seen_at = now
+        if known.role not in ALLOWED[type(message)]:
+            what = type(message).__name__
+            self._members.turn_away(peer, "role", f"a {known.role} may not send {what}", now)
+        else:
+            self._take(known, message, now)
+        return self._turn(now)
 
     def learn(self, fact: Fact, now: float) -> list[Command]:
         """Return what to do about something the shell found out."""
-        raise NotImplementedError
+        match fact:
+            case Arrived():
+                self._admission.arrived(fact.digests, now)
+            case Found():
+                self._admission.found(fact, now)
+            case NotFound():
+                self._admission.not_found(fact.key, now)
+            case Vanished():
+                self._admission.vanished(fact.digests, now)
+            case Gone():
+                peer = self._tables.peers.get(fact.peer)
+                if peer is not None:
+                    self._members.part(peer, "its connection ended", now, at_once=False)
+            case _:
+                assert_never(fact)
+        return self._turn(now)
 
     def tick(self, now: float) -> list[Command]:
         """Return what time alone makes necessary."""
-        raise NotImplementedError
+        self._members.sweep(now)
+        self._dispatch.retry(now)
+        self._dispatch.recall(now)
+        self._sweep_at = now + self._heartbeat_s / 2
+        self._wants.say(now)
+        self._report.look(now)
+        return self._turn(now)
 
     def next_deadline(self) -> float | None:
         """Return when to call `tick`."""
-        raise NotImplementedError
+        deadline = self._sweep_at
+        for other in (self._dispatch.recall_at(), self._report.deadline()):
+            if other is not None and other < deadline:
+                deadline = other
+        if self._now < self._tables.settled_at < deadline:
+            deadline = self._tables.settled_at
+        return deadline
+
+    # --- questions ------------------------------------------------------------------------------------
 
     def explain(self, session: str, task: str) -> Explanation:
         """Return what is known of a task, by name or number; an empty session means any."""
-        raise NotImplementedError
+        return self._report.explain(session, task, self._now)
 
     def status(self, now: float) -> Status:
         """Return the whole farm at this moment."""
-        raise NotImplementedError
+        return self._report.status(now)
 
     def pools(self) -> tuple[Pool, ...]:
         """Return what live workers offer, counted together."""
-        raise NotImplementedError
+        return self._report.pools()
 
     def watchers(self, key: TaskKey, attempt: int) -> list[tuple[PeerId, str, int]]:
         """Return `(peer, session, task)` for everybody whose task this attempt runs."""
-        raise NotImplementedError
+        task = self._tables.tasks.get(key)
+        if task is None or task.live is None or task.live.attempt != attempt:
+            return []
+        return self._tables.watchers(task)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _turn(self, now: float) -> list[Command]:
+        """Place, ask and tell what has become possible, and return all commands."""
+        self._now = now
+        self._dispatch.run(now)
+        self._wants.say(now)
+        self._report.push_offers(now)
+        self._report.arm(now)
+        return self._tables.commands()
+
+    def _take(self, peer: Peer, message: ToManager, now: float) -> None:
+        match message:
+            case Finished() | Begun() | Declined() | Leaving() | Output() | Register():
+                self._from_worker(peer, message, now)
+            case Submit() | Cancel() | Taken():
+                self._from_client(peer, message, now)
+            case LoadReport():
+                fault = self._members.load(peer, message, now)
+                if fault is not None:
+                    self._members.turn_away(peer.peer, "protocol", fault, now)
+            case Heartbeat() | Chunk() | Fetch() | Got() | Join():
+                pass  # it lives; bulk traffic is the shell's own business
+            case Ask():
+                self._answer(peer, message, now)
+            case Hello():
+                welcome = Welcome(
+                    PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer.peer
+                )
+                self._tables.say(peer.peer, welcome, now)
+            case Absent():
+                self._absent(peer, message, now)
+            case Goodbye():
+                reason = message.reason or "said goodbye"
+                self._members.part(peer, reason, now, at_once=True, polite=True)
+                self._tables.drop(peer.peer, reason)
+            case _:
+                assert_never(message)
+
+    def _from_worker(
+        self, peer: Peer, message: Finished | Begun | Declined | Leaving | Output | Register, now: float
+    ) -> None:
+        if isinstance(message, Register):
+            self._members.register(peer, message, now)
+            return
+        worker = self._worker(peer)
+        if worker is None:
+            text = "register before anything else"
+            self._members.turn_away(peer.peer, "protocol", text, now)
+            return
+        match message:
+            case Finished():
+                self._accept.finished(worker, message, now)
+            case Begun():
+                task = self._tables.tasks.get(message.key)
+                attempt = task.live if task is not None else None
+                if attempt is not None and (attempt.attempt, attempt.worker) == (
+                    message.attempt,
+                    worker.name,
+                ):
+                    self._dispatch.begun(attempt, now)
+            case Declined():
+                self._accept.declined(worker, message, now)
+            case Leaving():
+                worker.draining = True
+                self._dispatch.freed(worker)
+            case Output():
+                pass  # its lines are relayed around the core
+            case _:
+                assert_never(message)
+
+    def _from_client(self, peer: Peer, message: Submit | Cancel | Taken, now: float) -> None:
+        session = self._members.session(peer, message.session, now)
+        if session is None:
+            text = f"session {message.session} has ended or belongs to somebody else"
+            self._members.turn_away(peer.peer, "key", text, now)
+            return
+        match message:
+            case Submit():
+                fault = self._admission.submit(session, message, now)
+                if fault is not None:
+                    self._members.turn_away(peer.peer, "protocol", fault, now)
+            case Taken():
+                self._accept.taken(session, message.tasks)
+            case Cancel():
+                for number in message.tasks or tuple(session.tasks):
+                    key = session.tasks.get(number)
+                    if key is not None:
+                        self._accept.cancel(self._tables.tasks[key], message.reason, now)
+            case _:
+                assert_never(message)
+
+    def _absent(self, peer: Peer, message: Absent, now: float) -> None:
+        worker = self._worker(peer)
+        if worker is not None:
+            self._accept.undeliverable(worker, message.digests, now)
+        else:
+            self._admission.absent(peer.peer, message.digests, now)
+
+    def _answer(self, peer: Peer, question: Ask, now: float) -> None:
+        match question.about:
+            case "status":
+                answer = Answer(question.number, status=self._report.status(now))
+            case "offers":
+                answer = Answer(question.number, pools=self._report.pools())
+            case "explain":
+                said = self._report.explain(question.session, question.task, now)
+                answer = Answer(question.number, explanation=said)
+            case _:
+                text = f"cannot answer about {question.about!r}, only about status, offers and explain"
+                self._members.turn_away(peer.peer, "protocol", text, now)
+                return
+        self._tables.say(peer.peer, answer, now)
+
+    def _worker(self, peer: Peer) -> Worker | None:
+        worker = self._tables.workers.get(peer.worker)
+        return worker if worker is not None and worker.peer == peer.peer else None

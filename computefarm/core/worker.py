@@ -1,10 +1,11 @@
 """A worker's side of the dialogue: what to start, what to stop, what to say and when.
 
-It knows nothing of sockets, processes and blobs. Its shell says `Hello` when a connection is there, hands every message
-of the control connection to `receive`, wakes it at `next_deadline`, and obeys the commands in order.
+It knows nothing of sockets, processes and blobs.
+Its shell says `Hello` when a connection is there, hands every message of the control connection to `receive`,
+wakes it at `next_deadline`, and obeys the commands in order.
 
-Three things an attempt can be here: in the backlog (received, not started), in hand (started), or ended with a result
-that is held and said again until the manager settles it.
+Three things an attempt can be here: in the backlog (received, not started), in hand (started), or ended with
+a result that is held and said again until the manager settles it.
 """
 
 from __future__ import annotations
@@ -142,11 +143,9 @@ class WorkerSession:
     def disconnected(self, now: float) -> list[WorkerCommand]:
         """The connection is gone: finish what runs, hold the results, start nothing more.
 
-        The manager gives a lost worker's attempts to others, so one that has not begun must not begin any more.
+        The manager gives a lost worker's attempts to others, so what has not begun must not begin any more.
         """
         self._linked = self._welcome = False
-        for run in self._backlog:
-            self._seen.pop((run.key, run.attempt), None)
         self._backlog.clear()
         return []
 
@@ -206,6 +205,11 @@ class WorkerSession:
         """Return the attempts that were started and have not ended."""
         return tuple(self._hand.values())
 
+    @property
+    def unsettled(self) -> frozenset[tuple[TaskKey, int]]:
+        """Return the attempts whose results are not settled yet: their outputs may still be wanted."""
+        return frozenset(self._results)
+
     # --- what the manager says ------------------------------------------------------------------------
 
     def receive(self, message: FromManager, now: float) -> list[WorkerCommand]:
@@ -263,7 +267,7 @@ class WorkerSession:
                 deadline = min(deadline, self._resend_at)
         return deadline
 
-    # --- inside -----------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------------
 
     def _say(self, *messages: ToManager, now: float) -> list[WorkerCommand]:
         self._said_at = now

@@ -1,0 +1,208 @@
+"""How tasks come in: checked, pinned, answered from the cache, merged, completed with blobs, queued."""
+
+from __future__ import annotations
+
+import math
+
+from computefarm.codec import action_digest, decode_action
+from computefarm.errors import ProtocolError
+from computefarm.messages import Action, Digest, Need, Outcome, Result, Submit, TaskSpec
+
+from .accept import Accept
+from .commands import Found, LookUp, PeerId, Pin
+from .dispatch import Dispatch
+from .state import Queue, Session, Task, TaskState
+from .tables import Tables
+from .versions import parse_constraint
+from .wants import Wants
+
+
+class Admission:
+    """Takes submissions and brings them as far as the queue."""
+
+    def __init__(self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept) -> None:
+        self._tables = tables
+        self._dispatch = dispatch
+        self._wants = wants
+        self._accept = accept
+
+    def submit(self, session: Session, message: Submit, now: float) -> str | None:
+        """Take tasks; return what is wrong with the message as a whole, or None."""
+        queues = [self._tables.queue(_plain(need)) for need in message.needs]
+        if any(not 0 <= spec.need < len(queues) for spec in message.tasks):
+            return "a task refers to a need that the message does not have"
+        faults = [_fault(need) for need in message.needs]
+        for spec in message.tasks:
+            key = session.tasks.get(spec.task)
+            if key is None:
+                self._admit(session, spec, queues[spec.need], faults[spec.need], now)
+            elif (done := self._tables.tasks[key].done) is not None:
+                self._tables.say(session.peer, done, now)
+        return None
+
+    def found(self, fact: Found, now: float) -> None:
+        """The result cache has an answer; it counts when everything it names is still there."""
+        task = self._looking(fact.key)
+        if task is None:
+            return
+        result = fact.result
+        if result.outcome is Outcome.SUCCEEDED and not self._wants.missing(e.digest for e in result.outputs):
+            self._accept.end(task, result, now, cached=True)
+        else:
+            self._complete_or_wait(task, now)
+
+    def not_found(self, key: int, now: float) -> None:
+        """The result cache has no answer."""
+        task = self._looking(key)
+        if task is not None:
+            self._complete_or_wait(task, now)
+
+    def arrived(self, digests: tuple[Digest, ...], now: float) -> None:
+        """Blobs are in the store now: inputs let tasks queue, outputs let attempts end."""
+        for task in self._wants.arrived(digests):
+            if task.state is TaskState.RUNNING:
+                self._accept.complete(task, now)
+            else:
+                self._complete_or_wait(task, now)
+
+    def vanished(self, digests: tuple[Digest, ...], now: float) -> None:
+        """Blobs are damaged or gone: queued tasks that need them wait for them again."""
+        gone = set(digests)
+        for queue in list(self._tables.queues.busy.values()):
+            for group in list(queue.groups.values()):
+                for task in self._tables.queues.tasks(group):
+                    lost = [digest for digest in self._wants.digests(task) if digest in gone]
+                    if missing := self._wants.missing(lost):
+                        self._dispatch.withdraw(task)
+                        self._wants.wait(task, missing)
+
+    def absent(self, peer: PeerId, digests: tuple[Digest, ...], now: float) -> None:
+        """A client cannot deliver inputs: its tasks that need them fail, those of others ask elsewhere."""
+        for digest in digests:
+            for task in self._wants.waiting_for(digest):
+                while task.state is TaskState.WAITING and task.session.peer == peer:
+                    entry = self._alone(task, peer, now)
+                    self._accept.end(entry, _unreadable(task, digest), now)
+                    if entry is task:
+                        break
+        self._wants.moved()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _admit(self, session: Session, spec: TaskSpec, queue: Queue, fault: str | None, now: float) -> None:
+        digest = action_digest(spec.action)
+        task = Task(
+            key=self._tables.new_key(),
+            number=spec.task,
+            name=spec.name,
+            session=session,
+            queue=queue,
+            kind=self._tables.kind(queue.need.capability, spec.kind),
+            action=spec.action,
+            digest=digest,
+            priority=0.0 if math.isnan(spec.priority) else spec.priority,
+            retries=spec.retries,
+            merges=spec.read_cache and spec.write_cache,
+            write_cache=spec.write_cache,
+            queued_at=now,
+        )
+        self._tables.tasks[task.key] = task
+        session.tasks[task.number] = task.key
+        session.unended += 1
+        queue.tasks += 1
+        try:
+            action = decode_action(spec.action)
+        except ProtocolError as error:
+            task.action = b""
+            self._accept.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
+            return
+        if action.inputs:
+            self._tables.do(Pin(tuple([entry.digest for entry in action.inputs])))
+        fault = fault or _contradiction(action, queue.need)
+        if fault is not None:
+            self._accept.end(task, Result(Outcome.FAILED, reason=fault), now)
+        elif not (task.merges and self._follow(task)):
+            if spec.read_cache:
+                task.looking = True
+                self._tables.do(LookUp(task.key, digest))
+            else:
+                self._complete_or_wait(task, now, action)
+
+    def _follow(self, task: Task) -> bool:
+        """Share the run of an identical action that has not ended, or be the one others share."""
+        key = self._tables.by_action.get(task.digest)
+        if key is None:
+            self._tables.by_action[task.digest] = task.key
+            return False
+        leader = self._tables.tasks[key]
+        if leader.followers is None:
+            leader.followers = []
+        leader.followers.append(task.key)
+        task.leader = key
+        return True
+
+    def _looking(self, key: int) -> Task | None:
+        task = self._tables.tasks.get(key)
+        if task is None or not task.looking or task.state is not TaskState.WAITING:
+            return None
+        task.looking = False
+        return task
+
+    def _complete_or_wait(self, task: Task, now: float, action: Action | None = None) -> None:
+        """Queue a task whose inputs are all there; else have them sent."""
+        action = action or decode_action(task.action)
+        missing = self._wants.missing([entry.digest for entry in action.inputs])
+        if missing:
+            self._wants.wait(task, missing)
+        else:
+            self._dispatch.enter(task, now)
+
+    def _alone(self, task: Task, peer: PeerId, now: float) -> Task:
+        """Return the entry to end for a task that fails for its own client only."""
+        followers = task.followers or []
+        others = [key for key in followers if self._tables.tasks[key].session.peer != peer]
+        if not others:
+            return task
+        followers.remove(others[0])
+        followers.insert(0, others[0])
+        entry = self._accept.detach(task, now)
+        entry.leader = 0
+        return entry
+
+
+def _plain(need: Need) -> Need:
+    """Return `need` without a version that nothing could be compared with."""
+    try:
+        parse_constraint(need.version)
+    except ValueError:
+        return Need(need.capability)
+    return need
+
+
+def _fault(need: Need) -> str | None:
+    """Return what is wrong with a need, or None."""
+    try:
+        parse_constraint(need.version)
+    except ValueError as error:
+        return str(error)
+    if need.cpus < 1 or need.memory < 0 or need.gpus < 0 or not 0 <= need.load < math.inf:
+        return f"impossible need: cpus {need.cpus}, memory {need.memory}, gpus {need.gpus}, load {need.load}"
+    return None
+
+
+def _contradiction(action: Action, need: Need) -> str | None:
+    """Return how the action and the need differ in what decides the result, or None.
+
+    The result answers everybody with the same action, so it must come from the toolchain that the action names.
+    """
+    if action.capability != need.capability:
+        return f"the action is for {action.capability}, the need for {need.capability}"
+    if action.fingerprint and action.fingerprint != need.fingerprint:
+        return f"the action was planned for another {need.capability} than the need asks for"
+    return None
+
+
+def _unreadable(task: Task, digest: Digest) -> Result:
+    paths = [entry.path for entry in decode_action(task.action).inputs if entry.digest == digest]
+    text = f"input {', '.join(paths)} could not be sent: it is gone or has changed since the run began"
+    return Result(Outcome.FAILED, reason=text)

@@ -1,0 +1,105 @@
+"""Everything the manager knows, and the commands it has decided on so far."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from computefarm.messages import Digest, FromManager, Need, Offer, TaskKey
+
+from .commands import Command, Drop, PeerId, Send
+from .queues import Queues
+from .state import Host, Kind, Peer, Queue, Session, Task, Worker
+
+LEASE_BEATS = 3
+"""Heartbeats of silence that are taken for death."""
+
+KINDS = 4096
+"""Kinds of tasks whose run time is remembered."""
+
+
+class Tables:
+    """The tables, with the few operations that every part of the manager needs."""
+
+    def __init__(self, epoch: str, blobs: Container[Digest], heartbeat_s: float, now: float) -> None:
+        self.epoch = epoch
+        self.blobs = blobs
+        self.heartbeat_s = heartbeat_s
+        self.lease_s = LEASE_BEATS * heartbeat_s
+        self.started_at = now
+        self.settled_at = now + self.lease_s
+        """From then on a capability that nobody offers is known to be missing, not just late."""
+        self.wall_offset = 0.0
+        """Add it to `now` for a wall-clock time."""
+        self.peers: dict[PeerId, Peer] = {}
+        self.workers: dict[str, Worker] = {}
+        self.free: dict[str, Worker] = {}
+        """Workers that take work and have a slot that nobody occupies."""
+        self.hosts: dict[str, Host] = {}
+        self.sessions: dict[str, Session] = {}
+        self.tasks: dict[TaskKey, Task] = {}
+        self.by_action: dict[Digest, TaskKey] = {}
+        """The unended task that identical actions join."""
+        self.offers_seen: dict[tuple[Offer, str], None] = {}
+        """Every offer and platform since the start."""
+        self.queues = Queues()
+        self.offers_changed = False
+        self.unheard: dict[int, Queue] = {}
+        """Queues with new tasks that need what no worker has ever offered."""
+        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._keys = 0
+        self._out: list[Command] = []
+
+    def new_key(self) -> TaskKey:
+        """Return the next task's number."""
+        self._keys += 1
+        return self._keys
+
+    def kind(self, capability: str, name: str) -> Kind:
+        """Return the shared entry for tasks of one kind."""
+        kind = self._kinds.get((capability, name))
+        if kind is None:
+            if len(self._kinds) >= KINDS:
+                del self._kinds[next(iter(self._kinds))]
+            kind = self._kinds[capability, name] = Kind(name)
+        return kind
+
+    def queue(self, need: Need) -> Queue:
+        """Return the queue of a need; raise `ValueError` when its version is not a constraint."""
+        return self.queues.queue(need, self.workers.values(), self.offers_seen)
+
+    def host(self, host: str, hostname: str) -> Host:
+        """Return the entry of a host, made when it is new."""
+        entry = self.hosts.get(host)
+        if entry is None:
+            entry = self.hosts[host] = Host(host, hostname)
+        return entry
+
+    def do(self, command: Command) -> None:
+        """Decide on `command`."""
+        self._out.append(command)
+
+    def say(self, peer: PeerId, message: FromManager, now: float) -> None:
+        """Send `message` unless the peer is away."""
+        known = self.peers.get(peer)
+        if known is not None:
+            known.told_at = now
+            self._out.append(Send(peer, message))
+
+    def drop(self, peer: PeerId, reason: str) -> None:
+        """Forget a connection, and have the shell forget it."""
+        self.peers.pop(peer, None)
+        self._out.append(Drop(peer, reason))
+
+    def commands(self) -> list[Command]:
+        """Return what was decided since the last call."""
+        out, self._out = self._out, []
+        return out
+
+    def watchers(self, task: Task) -> list[tuple[PeerId, str, int]]:
+        """Return everybody who is there and whose task is run by this one: peer, session, number."""
+        found = []
+        for key in (task.key, *(task.followers or ())):
+            watching = self.tasks[key]
+            if watching.session.peer:
+                found.append((watching.session.peer, watching.session.name, watching.number))
+        return found
