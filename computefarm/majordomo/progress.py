@@ -227,9 +227,8 @@ class PlainProgress(Quiet):
         for line in lines:
             self.say(line)
         if output.left_out:
-            self.say(
-                f"[... {output.left_out} bytes more, see {self._facts.log_path(name) or 'majordomo logs'}]"
-            )
+            where = self._facts.log_path(name) or "majordomo logs"
+            self.say(f"[... {output.left_out} bytes more, see {where}]")
         self._last_started = ""
 
 
@@ -368,12 +367,20 @@ class LiveProgress(PlainProgress):
 
 
 def choose_progress(
-    stream: TextIO, environ: Mapping[str, str], *, mode: str = "auto", facts: Facts | None = None
+    stream: TextIO,
+    environ: Mapping[str, str],
+    *,
+    mode: str = "auto",
+    verbosity: Callable[[str], int] = lambda name: 1,
+    log_path: Callable[[str], Path | None] = lambda name: None,
+    logs: Callable[[], str] = lambda: "",
+    title: Callable[[str], str] = lambda name: name,
 ) -> RunWatcher:
     """Return the display for a mode: `rich`, `plain`, `none` (failures and summary only) or `auto`.
 
     `auto` is live on a capable terminal, and plain lines elsewhere and where `CI` or `NO_COLOR` ask for it.
     """
+    facts = Facts(title, verbosity, log_path, logs)
     if mode == "none":
         return LiveProgress(stream, facts=facts, calm_s=threading.TIMEOUT_MAX)
     if mode == "auto":
