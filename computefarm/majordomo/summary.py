@@ -11,6 +11,8 @@ from computefarm.messages import Need, Obstacle, Outcome
 from .reporting import TaskRecord
 
 SLOWEST = 5
+WORTH_S = 0.05
+"""Shorter than this is not worth a word in the summary."""
 SHOWN_NAMES = 5
 FAILURES = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
 INTERRUPTED = {130: "interrupted", 143: "terminated"}
@@ -76,8 +78,8 @@ class Tally:
         return f"{plural(self.ended, 'task')}: {', '.join(words)}"
 
     def slowest(self) -> list[tuple[float, str, str]]:
-        """Return (seconds, task, host) of the slowest tasks that ran, slowest first."""
-        return sorted((entry for entry in self._slowest if entry[0] > 0), reverse=True)
+        """Return (seconds, task, host) of the slowest tasks worth naming, slowest first."""
+        return sorted((entry for entry in self._slowest if entry[0] >= WORTH_S), reverse=True)
 
 
 def summary(tally: Tally, wall_s: float, exit_code: int, logs: str = "") -> list[str]:
@@ -85,7 +87,7 @@ def summary(tally: Tally, wall_s: float, exit_code: int, logs: str = "") -> list
     parts = [tally.counts(), f"wall {seconds(wall_s)}"]
     if tally.cpu_s:
         parts.append(f"cpu {seconds(tally.cpu_s)}")
-    if tally.run_s > 0 and wall_s > 0:
+    if wall_s >= WORTH_S and tally.run_s > 0:
         parts.append(f"{tally.run_s / wall_s:.1f}x")
     if tally.again:
         parts.append(plural(tally.again, "attempt") + " made again")
