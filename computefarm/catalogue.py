@@ -287,7 +287,7 @@ class _Prober:
 
 
 def _answer(command: Command, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
-    """Run `command` and return its exit code and all it printed; on time-out nothing of it is left running."""
+    """Run `command`; return its exit code and all it printed. On time-out nothing of it is left running."""
     with subprocess.Popen(
         command,
         env=environ,

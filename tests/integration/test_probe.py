@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from computefarm.capability import parse
@@ -136,9 +137,12 @@ def test_a_program_killed_by_a_signal(bin: Path) -> None:
 
 
 def test_a_program_that_hangs_is_given_up_with_its_children(bin: Path) -> None:
-    tex(bin, version=f"{shutil.which('sleep')} 60; echo late")
+    tex(bin, version=f"{shutil.which('sleep')} 60 & echo $! > {bin}/child; wait")
 
     assert missing(probed(bin, timeout=0.2)) == "tex --version gave no answer within 0.2 s"
+    child = int((bin / "child").read_text())
+    # Nobody may have buried it yet, but it no longer runs.
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_file_that_is_no_program(bin: Path) -> None:
