@@ -1,4 +1,4 @@
-"""`cf-monitor`: tells the TaskManager how busy this machine is, so that its owner does not notice the farm."""
+"""`cf-monitor`: tells the TaskManager how busy this machine is, so that its owner never notices."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--interval", type=float, default=3.0, metavar="SECONDS", help="between reports")
     parser.add_argument(
-        "--max-load", type=float, default=None, metavar="X", help="no tasks above this load per core"
+        "--max-load", type=float, default=None, metavar="X", help="strict limit, per core"
     )
     parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to report to")
     parser.add_argument("--with-workers", action="store_true", help="end when no worker runs here any more")

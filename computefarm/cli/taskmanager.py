@@ -202,7 +202,7 @@ def _status(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
         json.dump(status_json(status, address), sys.stdout, indent=2)
         print()
     else:
-        print(status_text(status, address))
+        print("\n".join(status_text(status, address)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Which long-lived ComputeFarm processes of this CF_HOME are running: one small file each in the state folder."""
+"""Which long-lived ComputeFarm processes of this CF_HOME run: one small file each in the state folder."""
 
 from __future__ import annotations
 

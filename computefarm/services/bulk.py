@@ -1,6 +1,7 @@
 """Blobs between two processes, on the bulk connection.
 
-The receiver pulls, always: it asks for slices, at most a window's worth at a time, and the other side answers.
+The receiver pulls, always: it asks for slices, at most a window's worth at a time, and the other side
+answers.
 So a slow receiver is never flooded, nothing needs acknowledging, and a lost answer is simply asked for again.
 Both ends are used by everybody: the manager pulls inputs from clients and outputs from workers,
 workers pull inputs from the manager, clients pull outputs.

@@ -1,6 +1,6 @@
 """Work that must not run on a loop's thread: hashing, SQLite, copying files.
 
-One background thread per `Offload`, in order; what it returns is handed to a continuation on the loop's thread.
+One background thread per `Offload`, in order; what it returns goes to a continuation on the loop's thread.
 """
 
 from __future__ import annotations

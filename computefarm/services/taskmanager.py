@@ -65,7 +65,7 @@ BATCH_BYTES = 1024 * 1024
 """A frame of messages is closed when the large fields in it exceed this."""
 
 BACKLOG_FRAMES = 2000
-"""Frames kept for a peer that does not read; then it is dropped, and adopts its session when it comes back."""
+"""Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
 
 
 class Peer:
