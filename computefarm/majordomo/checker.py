@@ -128,7 +128,7 @@ def _settled_time(found: os.stat_result) -> int:
     return -1 if time.time_ns() - found.st_mtime_ns < RACE_NS else found.st_mtime_ns
 
 
-class ContentChecker(FileChangedChecker):  # type: ignore[misc]  # doit ships no types
+class ContentChecker(FileChangedChecker):
     """doit's checker interface over `Files`: a file has changed when its content has."""
 
     def __init__(self, files: Files) -> None:
@@ -147,7 +147,7 @@ class ContentChecker(FileChangedChecker):  # type: ignore[misc]  # doit ships no
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
         """Say whether a file differs from `[mtime, size, digest]`."""
-        return state[1] != file_stat.st_size or state[2] != self.files.state(file_path).digest.hex()
+        return bool(state[1] != file_stat.st_size or state[2] != self.files.state(file_path).digest.hex())
 
     def get_state(self, dep: str, current_state: Any) -> tuple[float, int, str]:
         """Return a file's state as `check_modified` takes it."""

@@ -31,8 +31,9 @@ create table if not exists files (
     id integer primary key, path text not null, size integer not null, mtime_ns integer not null,
     digest blob not null);
 create table if not exists tasks (
-    task text primary key, data text not null, checker text not null, deps blob not null, inputs blob not null,
-    command text not null, capability text not null, fingerprint text not null, version text not null
+    task text primary key, data text not null, checker text not null,
+    deps blob not null, inputs blob not null, command text not null,
+    capability text not null, fingerprint text not null, version text not null
 ) without rowid;
 """
 
@@ -53,7 +54,9 @@ class FileState(NamedTuple):
 class Entry:
     """What is remembered of one task."""
 
-    __slots__ = ("capability", "checker", "command", "data", "deps", "fingerprint", "inputs", "text", "version")
+    __slots__ = (
+        "capability", "checker", "command", "data", "deps", "fingerprint", "inputs", "text", "version",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.text = ""
@@ -74,7 +77,7 @@ class Entry:
 class Database:
     """doit's backend protocol over SQLite, and a faster door for our own checks."""
 
-    def __init__(self, name: str, codec: Any, *, module_name: str | None = None, sync: Sync | None = None) -> None:
+    def __init__(self, name: str, codec: Any, *, sync: Sync | None = None) -> None:
         self.name = name
         self.codec = codec
         self.states: dict[int, FileState] = {}
@@ -272,7 +275,8 @@ class Database:
             self.path_of = {row[0]: row[1] for row in rows}
             self._next_id = max(self.states, default=0) + 1
             rows = connection.execute(
-                "select task, data, checker, deps, inputs, command, capability, fingerprint, version from tasks"
+                "select task, data, checker, deps, inputs, command, capability, fingerprint, version"
+                " from tasks"
             ).fetchall()
             self._rows = {row[0]: row for row in rows if self._sound(row)}
         finally:
@@ -328,7 +332,7 @@ class _Writer:
         try:
             connection = _connect(self._name)
             connection.execute("pragma journal_mode=wal")
-            # A commit must survive the death of this process; a power cut may cost the last few, never the file.
+            # A commit survives the death of this process; a power cut may cost the last few, never the file.
             connection.execute("pragma synchronous=normal")
             connection.execute(f"pragma application_id={APPLICATION_ID}")
             connection.executescript(SCHEMA)

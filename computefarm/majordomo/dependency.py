@@ -44,7 +44,7 @@ class FarmFacts(Protocol):
 Reason = tuple[str, Any]
 
 
-class Dependencies(Dependency):  # type: ignore[misc]  # doit ships no types
+class Dependencies(Dependency):
     """doit's dependency manager over our database."""
 
     def __init__(self, database: Database, checker: Any, files: Files) -> None:
@@ -114,8 +114,7 @@ class Dependencies(Dependency):  # type: ignore[misc]  # doit ships no types
     def _states(self, task: Task) -> tuple[Sequence[FileState], Facts | None, Sequence[FileState]]:
         sent = self.sent.pop(task.name, None)
         if sent is not None:
-            facts, states, inputs = sent
-            return states, facts, inputs
+            return sent[1], sent[0], sent[2]
         facts = self.farm.facts(task) if self.farm else None
         inputs = [self.files.state(path) for path in sorted(facts.inputs)] if facts else []
         return [self.files.state(dep) for dep in task.file_dep] if self.by_content else [], facts, inputs
@@ -129,7 +128,9 @@ class Dependencies(Dependency):  # type: ignore[misc]  # doit ships no types
 
     # --- the check ------------------------------------------------------------------------------------
 
-    def get_status(self, task: Task, tasks_dict: Mapping[str, Task], get_log: bool = False) -> DependencyStatus:
+    def get_status(
+        self, task: Task, tasks_dict: Mapping[str, Task], get_log: bool = False
+    ) -> DependencyStatus:
         """Say whether a task is up to date, as doit's own does, and remember why not in `why`.
 
         Sets `task.dep_changed`.
@@ -168,7 +169,7 @@ class Dependencies(Dependency):  # type: ignore[misc]  # doit ships no types
         return self.farm is None or not self._farm_reasons(task, entry)
 
     def _check(self, task: Task, tasks_dict: Mapping[str, Task], result: DependencyStatus) -> None:
-        """Fill in `result`, in the order of doit's own `get_status`; it ends at the first reason or logs all."""
+        """Fill in `result` in the order of doit's own: up to the first reason, or all of them."""
         results = self._ask_uptodate(task, tasks_dict, result)
         if not result.get_log and result.status == "run":
             return

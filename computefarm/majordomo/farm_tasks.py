@@ -41,10 +41,12 @@ class FarmTasks:
         self.toolchain_of: Callable[[Needs], Toolchain | None] = lambda _: None
         """Which toolchain this run uses for a need; commands that run nothing never ask the farm."""
 
-    @property
-    def any_default(self) -> bool:
-        """Say whether command tasks without needs go to the farm too."""
-        return self._default is not None
+    def any_of(self, tasks: Iterable[Task]) -> bool:
+        """Say whether any of these is a farm task; raise `UsageError` for one that cannot be."""
+        if self._default is None:
+            tasks = [task for task in tasks if task.meta]
+        # Counted, so that every one of them is checked.
+        return sum(self.needs(task) is not None for task in tasks) > 0
 
     def needs(self, task: Task) -> Needs | None:
         """Return what a farm task needs, None for a local task.
@@ -140,7 +142,7 @@ def _fixed_part(pattern: str) -> str:
 def _expand(root: str, pattern: str) -> Iterable[str]:
     for match in glob.iglob(pattern, root_dir=root, recursive=True):
         if os.path.isdir(os.path.join(root, match)):
-            # `**` lists folders too, and what is below them; only a folder named outright stands for its content.
+            # `**` lists folders and what is below them; other folders stand for their content.
             if not pattern.endswith("**"):
                 yield from _below(root, match)
         elif match not in OWN_FILES:

@@ -29,8 +29,9 @@ class RunLock:
         except BlockingIOError:
             holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(file)
+            folder = os.path.dirname(os.path.abspath(self._path))
             raise Refused(
-                f"majordomo is already at work in {os.path.dirname(os.path.abspath(self._path))} (pid {holder})",
+                f"majordomo is already at work in {folder} (pid {holder})",
                 hint=f"wait for it to end, or stop it: kill {holder}",
             ) from None
         os.ftruncate(file, 0)

@@ -60,8 +60,8 @@ def without_marks(pieces: Sequence[Piece]) -> list[Piece]:
     shown = []
     for piece in pieces:
         if "\x1ecomputefarm-action-" in piece.text:
-            lines = [line for line in piece.text.splitlines(keepends=True) if not line.startswith("\x1ecomputefarm-action-")]
-            text = "".join(lines)
+            lines = piece.text.splitlines(keepends=True)
+            text = "".join(line for line in lines if not line.startswith("\x1ecomputefarm-action-"))
             if text:
                 shown.append(Piece(piece.stream, piece.created_at, text, piece.seq))
         else:

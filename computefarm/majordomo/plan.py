@@ -65,11 +65,12 @@ class Planner:
         self._wanted: dict[Any, Need] = {}
 
     def plan(
-        self, task: Task, asked: Needs, facts: Facts, toolchain: Toolchain | None, number: int, priority: float
-    ) -> Plan:
+        self, task: Task, asked: Needs, facts: Facts, toolchain: Toolchain | None, number: int,
+        priority: float,
+    ) -> Plan:  # fmt: skip
         """Return what to submit for `task`.
 
-        Raises `UsageError` for a `file_dep` outside the project, `TaskError` for whatever else cannot be sent.
+        Raises `UsageError` for a `file_dep` outside the project, `TaskError` for what else cannot be sent.
         """
         task.file_dep = SortedFiles(task.file_dep)
         self._farm.check_inputs(task, asked)
@@ -118,7 +119,7 @@ class Planner:
                 raise UsageError(
                     f"task {task.name}: file_dep {dep} is outside the project {self._root}, "
                     "so it cannot travel to a worker",
-                    hint=f"move it into the project, or, if every worker has it: needs(…, host_files=[{dep!r}])",
+                    hint=f"move it into the project; if every worker has it: needs(…, host_files=[{dep!r}])",
                 )
             state = self._state(task, dep)
             deps.append(state)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from computefarm.backends.base import Offered
+from computefarm.core.versions import satisfies
 from computefarm.messages import Offer, Pool
 
 if TYPE_CHECKING:
@@ -117,24 +117,3 @@ def fits(offer: Offer, asked: Needs) -> bool:
         return False
     tags = dict(offer.tags)
     return all(tags.get(name) == value for name, value in asked.tags.items())
-
-
-def satisfies(version: str, constraint: str) -> bool:
-    """Say whether `version` meets a constraint such as `>=9,<14`."""
-    for part in filter(None, constraint.split(",")):
-        match = re.fullmatch(r"(==|!=|>=|<=|>|<)(.+)", part.strip())
-        if match is None or not version:
-            return False
-        left, right = _numbers(version), _numbers(match[2])
-        width = max(len(left), len(right))
-        left += (0,) * (width - len(left))
-        right += (0,) * (width - len(right))
-        order = (left > right) - (left < right)
-        allowed = {"==": (0,), "!=": (-1, 1), ">=": (0, 1), "<=": (-1, 0), ">": (1,), "<": (-1,)}
-        if order not in allowed[match[1]]:
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))

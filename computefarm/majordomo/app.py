@@ -1,0 +1,90 @@
+"""MajorDomo: doit's command line, with our commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doit.cmd_base import get_loader
+from doit.cmdparse import CmdOption
+from doit.doit_cmd import DoitMain
+from doit.plugin import PluginDict, PluginEntry
+
+from computefarm import __version__
+from computefarm.errors import FarmError
+
+from .argv import rewrite
+from .commands_doit import (
+    Clean,
+    DumpDB,
+    Forget,
+    Help,
+    Ignore,
+    Info,
+    List,
+    ResetDep,
+    Strace,
+    TabCompletion,
+    shown,
+)
+
+LATER = {
+    "run": "computefarm.majordomo.command_run:Run",
+    "status": "computefarm.majordomo.commands:StatusCommand",
+    "why": "computefarm.majordomo.commands:WhyCommand",
+    "history": "computefarm.majordomo.commands:HistoryCommand",
+    "logs": "computefarm.majordomo.commands:LogsCommand",
+    "capabilities": "computefarm.majordomo.commands:CapabilitiesCommand",
+    "config": "computefarm.majordomo.commands:ConfigCommand",
+}
+"""Imported when they are called: `majordomo list` needs none of them."""
+
+
+class MajorDomo(DoitMain):
+    """The application."""
+
+    BIN_NAME = "majordomo"
+    DOIT_CMDS = (List, Info, Clean, Forget, Ignore, DumpDB, Strace, TabCompletion, ResetDep, Help)
+
+    def __init__(self, *arguments: Any, later: dict[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._later = {**LATER, **(later or {})}
+
+    def get_cmds(self) -> Any:
+        """Return all commands; those of `LATER` without importing them."""
+        commands = PluginDict()
+        for command in self.DOIT_CMDS:
+            commands[command.get_name()] = command
+        for name, place in self._later.items():
+            commands[name] = PluginEntry("COMMAND", name, place)
+        commands.add_plugins(self.config, "COMMAND")
+        return commands
+
+    @staticmethod
+    def print_version() -> None:
+        """Print our version and doit's."""
+        from doit.version import VERSION
+
+        print(f"majordomo {__version__} (doit {'.'.join(map(str, VERSION))})")
+
+    def run(self, all_args: Sequence[str]) -> int:
+        """Run a command line and return its exit code."""
+        arguments = [word for word in all_args if word]
+        try:
+            commands = self.get_cmds()
+            arguments = rewrite(arguments, commands, lambda name: self._options(commands, name))
+            code = super().run(arguments)
+        except FarmError as error:
+            return shown(error)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            return 130
+        return int(code or 0)
+
+    def _options(self, commands: Any, name: str) -> list[CmdOption]:
+        """Return a command's options, the loader's and doit's among them."""
+        command = commands.get_plugin(name)
+        loader = get_loader(self.config, self.task_loader, commands)
+        texts = (*getattr(command, "base_options", ()), *loader.cmd_options, *command.cmd_options)
+        return [CmdOption(text) for text in texts]

@@ -1,0 +1,100 @@
+"""Command lines as people type them, put into the shape that doit's parser takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from computefarm.errors import UsageError
+
+DODO_COMMANDS = frozenset(
+    {"run", "list", "info", "clean", "forget", "ignore", "reset-dep", "strace", "tabcompletion"}
+)
+"""Commands whose first word may be the dodo file."""
+
+
+class Option(Protocol):
+    """What is asked of one of doit's option objects."""
+
+    short: str
+    long: str
+    type: type
+
+
+def rewrite(
+    arguments: Sequence[str],
+    commands: Collection[str],
+    options_of: Callable[[str], Sequence[Option]],
+    exists: Callable[[str], bool] = os.path.isfile,
+) -> list[str]:
+    """Return `arguments` with a leading dodo file turned into `-f FILE`, and `-p K=V` into doit's own `K=V`.
+
+    `options_of` returns a command's options, to tell an option's value from the first word.
+    Raises `UsageError` for a problem description and for a `-p` that is not `NAME=VALUE`.
+    """
+    words = list(arguments)
+    command, at = "run", 0
+    if words and words[0] in commands:
+        command, at = words[0], 1
+    elif words and words[0].startswith("-"):
+        # doit takes the loader's options before the command too (`-f x.py list`): its own business.
+        return words
+    if command not in DODO_COMMANDS:
+        return words
+    line = _Line(command, words[at:], _valued(options_of(command)))
+    line.take_options()
+    if line.rest and not line.given & {"-f", "--file"}:
+        first = line.rest[0]
+        if first.endswith((".yaml", ".yml")):
+            raise UsageError(
+                f"{first}: problem descriptions come in a later version; this one runs dodo files",
+                hint=f"majordomo {command} dodo.py",
+            )
+        if first.endswith(".py") and exists(first):
+            line.options += ["-f", line.rest.pop(0)]
+            # Options may follow the file: `run dodo.py -n 4 task`.
+            line.take_options()
+    return [*words[:at], *line.options, *line.variables, *line.rest]
+
+
+class _Line:
+    """The words after a command: its options, doit variables, and what is left."""
+
+    def __init__(self, command: str, words: list[str], valued: Collection[str]) -> None:
+        self._command = command
+        self._valued = valued
+        self.options: list[str] = []
+        self.variables: list[str] = []
+        self.given: set[str] = set()
+        self.rest = words
+
+    def take_options(self) -> None:
+        """Take the options at the front of what is left, with their values."""
+        while self.rest and self.rest[0].startswith("-") and self.rest[0] not in ("-", "--"):
+            word = self.rest.pop(0)
+            if self._command == "run" and word.startswith("-p") and not word.startswith("--"):
+                value = word[2:] or (self.rest.pop(0) if self.rest else "")
+                self.variables.append(_variable(value))
+                continue
+            self.options.append(word)
+            self.given.add(word.partition("=")[0] if word.startswith("--") else word[:2])
+            if word in self._valued and self.rest:
+                self.options.append(self.rest.pop(0))
+
+
+def _variable(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if not equals or not name or name.startswith("-"):
+        raise UsageError(f"-p {text}: expected NAME=VALUE, as in -p opt=-O3")
+    return text
+
+
+def _valued(options: Sequence[Option]) -> set[str]:
+    """Return the spellings of options that take the next word as their value."""
+    spellings = set()
+    for option in options:
+        if option.type is not bool:
+            spellings |= {f"-{option.short}"} if option.short else set()
+            spellings |= {f"--{option.long}"} if option.long else set()
+    return spellings

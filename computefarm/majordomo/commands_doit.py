@@ -1,0 +1,273 @@
+"""doit's own commands over our database, and what all of ours have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pprint
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doit.action import CmdAction
+from doit.cmd_base import Command, DoitCmdBase, opt_backend, opt_check_file_uptodate, opt_codec
+from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_completion import TabCompletion as DoitTabCompletion
+from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_help import Help as DoitHelp
+from doit.cmd_ignore import Ignore as DoitIgnore
+from doit.cmd_info import Info as DoitInfo
+from doit.cmd_list import List as DoitList
+from doit.cmd_resetdep import ResetDep as DoitResetDep
+from doit.cmd_strace import Strace as DoitStrace
+from doit.cmdparse import CmdParseError
+from doit.dependency import JSONCodec
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+from doit.globals import Globals
+
+from computefarm.errors import FarmError
+
+from .checker import ContentChecker, Files
+from .database import Database
+from .dependency import Dependencies, reason_sentences
+from .farm_tasks import FarmTasks
+from .lock import RunLock
+
+DATABASE = ".majordomo.db"
+
+opt_database = {
+    "section": "DB backend",
+    "name": "dep_file",
+    "short": "",
+    "long": "db-file",
+    "type": str,
+    "default": DATABASE,
+    "help": "file used to save successful runs [default: %(default)s]",
+}
+
+USER_ERRORS = (CmdParseError, InvalidDodoFile, InvalidCommand, InvalidTask)
+"""What doit itself reports in one line."""
+
+
+def shown(error: FarmError) -> int:
+    """Print an error as one message; return its exit code."""
+    sys.stdout.flush()
+    sys.stderr.write(f"ERROR: {error}\n")
+    return error.exit_code
+
+
+class Own(DoitCmdBase):
+    """Mixed into doit's commands: our database, our checks, one message for every error."""
+
+    base_options = (opt_database, opt_backend, opt_codec, opt_check_file_uptodate)
+    writes = False
+    """Whether the command changes the database, and so must not run beside another that does."""
+    asks_farm = False
+    """Whether up-to-date checks of this command know farm tasks."""
+
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Parse and execute; an error becomes a message and its exit code."""
+        try:
+            return super().parse_execute(in_args)
+        except FarmError as error:
+            return shown(error)
+        except USER_ERRORS:
+            raise
+        except Exception as error:
+            if self.pdb:
+                raise
+            sys.stdout.flush()
+            sys.stderr.write(f"ERROR: {user_trace(error)}\n")
+            return 3
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Load the dodo file, open the database, and call `_execute`, as doit's own does."""
+        # Thousands of tasks are made and none is garbage: collecting meanwhile only costs time.
+        gc.disable()
+        try:
+            self.loader.setup(params)
+            params.update_defaults(self.loader.load_doit_config())
+            self._prepare(params, args)
+            with contextlib.ExitStack() as stack:
+                name = self._database_name(params)
+                if self.writes:
+                    stack.enter_context(RunLock(f"{name}.lock"))
+                self._open_database(name, params)
+                self.task_list = self.loader.load_tasks(cmd=self, pos_args=args)
+                gc.freeze()
+                return self._call(params, args)
+        finally:
+            gc.enable()
+
+    def _prepare(self, params: Any, args: list[str]) -> None:
+        self.check_minversion(params.get("minversion"))
+        self.sel_default_tasks = len(args) == 0
+        self.sel_tasks = args or params.get("default_tasks")
+        CmdAction.STRING_FORMAT = params.get("action_string_formatting", "old")
+        if CmdAction.STRING_FORMAT not in ("old", "both", "new"):
+            raise InvalidDodoFile("`action_string_formatting` must be one of `old`, `both`, `new`")
+
+    def _database_name(self, params: Any) -> str:
+        """Return our database's file; `dep_file` in a configuration file means doit's own."""
+        given = "dep_file" in params._non_default_keys
+        return str(params["dep_file"]) if given else DATABASE
+
+    def _open_database(self, name: str, params: Any) -> None:
+        codec_cls = self.get_codec_cls(params["codec_cls"])
+        database = Database(name, codec_cls(), sync=self._sync())
+        files = Files(database, **self._digester())
+        kind = params["check_file_uptodate"]
+        checker = ContentChecker(files) if kind == "md5" else self.get_checker_cls(kind)()
+        self.dep_manager = Dependencies(database, checker, files)
+        Globals.dep_manager = self.dep_manager
+        if self.asks_farm:
+            self.farm = FarmTasks(os.getcwd(), self._default_capability(params))
+            self.dep_manager.farm = self.farm
+
+    def _sync(self) -> Any:
+        return None
+
+    def _digester(self) -> dict[str, Any]:
+        return {}
+
+    def _default_capability(self, params: Mapping[str, Any]) -> str:
+        return str(self.settings(params).default_capability)
+
+    def settings(self, params: Mapping[str, Any]) -> Any:
+        """Return the settings that hold in the dodo file's folder."""
+        from computefarm.home import Home
+        from computefarm.settings import load_settings
+
+        return load_settings({}, os.environ, Home.find(os.environ), Path.cwd())
+
+    def _call(self, params: Any, args: list[str]) -> Any:
+        import inspect
+
+        params["pos_args"] = args
+        params["continue_"] = params.get("continue")
+        params["force_verbosity"] = "verbosity" in params._non_default_keys
+        names = inspect.signature(self._execute).parameters
+        return self._execute(**{name: params[name] for name in names})
+
+
+def user_trace(error: BaseException) -> str:
+    """Say what went wrong in the user's own code, and where, without frames of doit's or ours."""
+    ours = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(gc_of_doit())))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*ours, "<frozen"))]
+    said = traceback.format_exception_only(error)
+    if not own:
+        # Nothing of the user's took part, so the bug is ours or doit's: everything helps.
+        return "".join(traceback.format_exception(error)).rstrip()
+    where = "".join(traceback.format_list(own))
+    return f"{''.join(said).rstrip()}\n{where}".rstrip()
+
+
+def gc_of_doit() -> str:
+    """Return where doit's code is."""
+    import doit
+
+    return str(doit.__file__)
+
+
+class List(Own, DoitList):
+    """`majordomo list`."""
+
+    def _call(self, params: Any, args: list[str]) -> Any:
+        if params.get("status"):
+            self.farm = FarmTasks(os.getcwd(), self._default_capability(params))
+            self.dep_manager.farm = self.farm
+        return super()._call(params, args)
+
+
+class Info(Own, DoitInfo):
+    """`majordomo info`."""
+
+    asks_farm = True
+
+    @staticmethod
+    def get_reasons(reasons: Mapping[str, Any]) -> str:
+        """Return doit's own words, and ours for what doit does not know."""
+        own = ("capability_changed", "command_changed", "toolchain_changed", "changed_inputs")
+        ours = reason_sentences({key: reasons[key] for key in own if reasons.get(key)})
+        text = str(DoitInfo.get_reasons(reasons))
+        return "\n".join(filter(None, [text, *(f" * {line}" for line in ours)]))
+
+
+class Clean(Own, DoitClean):
+    """`majordomo clean`."""
+
+    writes = True
+
+
+class Forget(Own, DoitForget):
+    """`majordomo forget`."""
+
+    writes = True
+
+
+class Ignore(Own, DoitIgnore):
+    """`majordomo ignore`."""
+
+    writes = True
+
+
+class ResetDep(Own, DoitResetDep):
+    """`majordomo reset-dep`."""
+
+    writes = True
+    asks_farm = True
+
+
+class Strace(Own, DoitStrace):
+    """`majordomo strace`: runs its one task here, whatever it needs."""
+
+    writes = True
+
+
+class Help(Own, DoitHelp):
+    """`majordomo help`."""
+
+
+class TabCompletion(Own, DoitTabCompletion):
+    """`majordomo tabcompletion`."""
+
+
+class DumpDB(Command):
+    """`majordomo dumpdb`."""
+
+    name = "dumpdb"
+    doc_purpose = "dump the success database"
+    doc_usage = ""
+    cmd_options = (opt_database,)
+
+    def execute(self, opt_values: Mapping[str, Any], pos_args: list[str]) -> int:
+        """Print every task with what is remembered of it."""
+        name = opt_values["dep_file"] if "dep_file" in opt_values._non_default_keys else DATABASE  # type: ignore[attr-defined]
+        if not os.path.exists(name):
+            return shown(FarmError(f"there is no {name} here", hint="majordomo run    # makes it"))
+        database = Database(name, JSONCodec())
+        try:
+            tasks = sorted(database.names())
+        except FarmError as error:
+            return shown(error)
+        for task in tasks:
+            entry = database.entry(task)
+            assert entry is not None
+            row: dict[str, Any] = dict(database.data(entry))
+            row["checker:"] = entry.checker
+            for number in (*entry.deps, *entry.inputs):
+                state = database.states[number]
+                row[state.path] = (state.mtime_ns / 1e9, state.size, state.digest.hex())
+            if entry.capability:
+                row["farm:"] = {
+                    "capability": entry.capability,
+                    "version": entry.version,
+                    "fingerprint": entry.fingerprint,
+                    "command": entry.command.split("\0")[0],
+                }
+            print(f"{task} -> {pprint.pformat(row, indent=4, width=100)}")
+        return 0

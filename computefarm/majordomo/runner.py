@@ -1,0 +1,440 @@
+"""doit's runner, asynchronous: thousands of farm tasks in flight, one thread that decides.
+
+The dispatcher's protocol (`doit.control.TaskDispatcher.generator`), as far as it is used here:
+`send(x)` takes None or a node whose state has just changed, and yields a node to try, or "hold on", or ends.
+A node that is not run is sent back at once, also one that only waits for its setup tasks;
+a node that has run may be sent back at any later time.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from doit.exceptions import BaseFail, DependencyError, InvalidDodoFile, InvalidTask, UnmetDependency
+from doit.runner import Runner
+from doit.task import Task
+
+from computefarm.backends.base import Backend, Broken, Event
+from computefarm.errors import FarmError
+from computefarm.messages import Outcome
+
+from .dependency import Dependencies
+from .failures import code_of, exit_code
+from .farm_tasks import FarmTasks
+from .flights import Flights
+from .local import LocalEnded, LocalThread, end_children, execute
+from .stopping import Stopping, Terminated
+from .watching import Watching
+
+STOP_S = 5.0
+"""How long an interrupted run waits for the farm to confirm that its tasks have ended."""
+
+TURN = 512
+"""Nodes taken from the dispatcher before the results that have come meanwhile are looked at."""
+
+
+class Wake(msgspec.Struct):
+    """Look up: a signal came."""
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """What a run was asked for, beyond doit's own options."""
+
+    run_id: str
+    root: str
+    """The folder of the dodo file; the project."""
+    wait_workers: float | None = None
+    """Seconds, when given explicitly."""
+    vanished_s: float = 60.0
+    """How long to wait for a capability that was there."""
+    echo: bool = True
+    """Print farm tasks' output here, live; false when a progress display does."""
+    in_place: bool = False
+    """Run local tasks on the main thread even among farm tasks (`--pdb`)."""
+
+
+class FarmRunner(Runner):
+    """Runs local tasks here, one at a time and in doit's order, and farm tasks on a backend."""
+
+    def __init__(
+        self,
+        dep_manager: Dependencies,
+        reporter: Any,
+        continue_: bool,
+        always_execute: bool,
+        stream: Any,
+        *,
+        options: RunOptions,
+        farm: FarmTasks,
+        open_backend: Callable[[], Backend],
+        watching: Watching,
+    ) -> None:
+        super().__init__(dep_manager, reporter, continue_, always_execute, stream)
+        self.options = options
+        self._stop_running: bool = False
+        self.watching = watching
+        self.codes: set[int] = set()
+        self.fatal: list[FarmError] = []
+        """What ended the run early, for the user, in order."""
+        self._farm = farm
+        self._mixed = False
+        """Some task goes to the farm; if none does, everything runs exactly as under doit."""
+        self.terminal = (sys.stdout, sys.stderr)
+        self._events: queue.SimpleQueue[Event | LocalEnded | Wake] = queue.SimpleQueue()
+        self._stopping = Stopping(lambda: self._events.put(Wake()))
+        self._local = LocalThread(self._events.put)
+        self._local_node: Any = None
+        self._parked: deque[Any] = deque()
+        self._back: deque[Any] = deque()
+        self._exhausted = False
+        self._selected: list[str] = []
+        self._tasks: Mapping[str, Task] = {}
+        self._nodes: Mapping[str, Any] = {}
+        self._flights = Flights(self, farm, open_backend, self._events.put)
+        farm.toolchain_of = self._flights.toolchain_of
+
+    # --- the whole run --------------------------------------------------------------------------------
+
+    def run_all(self, task_dispatcher: Any) -> int:
+        """Run everything and return the exit code."""
+        with self._stopping:
+            try:
+                self._begin(task_dispatcher)
+                self.run_tasks(task_dispatcher)
+            except InvalidTask as error:
+                self.reporter.runtime_error(str(error))
+                self.codes.add(2)
+            except FarmError as error:
+                self.fatal.append(error)
+                self.codes.add(error.exit_code)
+            except (KeyboardInterrupt, Terminated):
+                self.codes.add(self._stopping.code or 130)
+            finally:
+                self.finish()
+        return exit_code(self.codes)
+
+    def _begin(self, dispatcher: Any) -> None:
+        self._tasks, self._nodes = dispatcher.tasks, dispatcher.nodes
+        if hasattr(self.reporter, "initialize"):
+            self.reporter.initialize(dispatcher.tasks, dispatcher.selected_tasks)
+        self._selected = dispatcher.selected_tasks
+        self._mixed = self._farm.any_of(dispatcher.tasks.values())
+        name = self._flights.open() if self._mixed else "local"
+        names = wanted(dispatcher.tasks, self._selected)
+        self.watching.started(self.options.run_id, len(names), self._selected, name)
+        self._flights.prepare(dispatcher.tasks)
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Dispatch, submit, and take results until nothing is left or the run is stopped."""
+        try:
+            while not self._stopping.code:
+                idle = self._dispatch(task_dispatcher)
+                self._start_parked()
+                self._flights.submit()
+                if self._over():
+                    break
+                if self._underway():
+                    self._take_events(block=(idle and not self._back) or self._stop_running)
+                elif idle and not self._back and not self._parked:
+                    self._deadlock()
+        finally:
+            if self._stopping.code:
+                self.codes.add(self._stopping.code)
+                self._interrupted()
+
+    def _halted(self) -> bool:
+        return self._stop_running or bool(self._stopping.code)
+
+    def _over(self) -> bool:
+        if self._underway():
+            return False
+        return bool(self._stop_running or (self._exhausted and not self._back and not self._parked))
+
+    def _underway(self) -> bool:
+        return bool(self._flights) or self._local_node is not None
+
+    def _deadlock(self) -> None:
+        stuck = sorted(name for name, node in self._nodes.items() if node.run_status in (None, "run"))
+        raise InvalidDodoFile(f"tasks wait for one another and none can start: {', '.join(stuck[:10])}")
+
+    # --- dispatching ----------------------------------------------------------------------------------
+
+    def _dispatch(self, dispatcher: Any) -> bool:
+        """Take what the dispatcher offers; return True when it has nothing more for now."""
+        for _ in range(TURN):
+            # Looked at after every node, not only after results: nothing starts after a failure.
+            if self._exhausted or self._halted():
+                return True
+            if self._local_node is not None and not self._mixed:
+                return True
+            back = self._back.popleft() if self._back else None
+            try:
+                node = dispatcher.generator.send(back)
+            except StopIteration:
+                self._exhausted = True
+                return True
+            if node == "hold on":
+                if not self._back:
+                    return True
+                continue
+            self._take(node)
+        return False
+
+    def _take(self, node: Any) -> None:
+        task = node.task
+        if not task._actions:
+            if self.select_task(node, self._tasks):
+                self._run_here(node)
+            else:
+                self._back.appendleft(node)
+            return
+        if self._farm.needs(task) is not None:
+            self._mixed = True
+            if not self.select_task(node, self._tasks) or not self._flights.add(node):
+                self._back.appendleft(node)
+            return
+        if self._local_node is not None or self._parked:
+            # Looked at when its turn comes: the tasks before it may still change what it depends on.
+            self._parked.append(node)
+        else:
+            self._start_local(node)
+
+    def _start_parked(self) -> None:
+        while self._parked and self._local_node is None and not self._halted():
+            self._start_local(self._parked.popleft())
+
+    def _start_local(self, node: Any) -> None:
+        if not self.select_task(node, self._tasks):
+            self._back.appendleft(node)
+            return
+        if not self._mixed or self.options.in_place:
+            self._run_here(node)
+            return
+        task = node.task
+        if task.teardown:
+            self.teardown_list.append(task)
+        self.reporter.execute_task(task)
+        self.watching.placed(task.name, "", "", 1)
+        self._local_node = node
+        self._local.run(node, self.stream)
+
+    def _run_here(self, node: Any) -> None:
+        """Run a local task on the main thread, as doit does: Ctrl-C, `--pdb` and interactive actions work."""
+        task = node.task
+        if task.teardown:
+            self.teardown_list.append(task)
+        self.reporter.execute_task(task)
+        if task._actions:
+            self.watching.placed(task.name, "", "", 1)
+        self._stopping.raising = True
+        try:
+            done = execute(node, self.stream)
+        finally:
+            self._stopping.raising = False
+        self._local_ended(done)
+
+    def select_task(self, node: Any, tasks_dict: Mapping[str, Task]) -> bool:
+        """Say whether a task is to be run now, as doit's runner does."""
+        task = node.task
+        first = node.run_status is None
+        try:
+            chosen = bool(super().select_task(node, tasks_dict))
+        except OSError as error:
+            self._handle_task_error(node, DependencyError(f"ERROR: Task '{task.name}': {error}"))
+            return False
+        status = node.run_status
+        if status == "up-to-date" and not task.has_subtask:
+            needs = self._farm.needs(task)
+            self.watching.up_to_date(task.name, needs.capability if needs else "")
+        elif status == "ignore":
+            self.watching.up_to_date(task.name, reason="ignored, as `majordomo ignore` was told")
+        elif first and status == "run" and self.always_execute:
+            self.dep_manager.why.setdefault(task.name, ["asked to run whatever its state (-a)"])
+        return chosen
+
+    # --- results --------------------------------------------------------------------------------------
+
+    def _take_events(self, *, block: bool) -> None:
+        """Handle what has come; wait for the first event if there is nothing else to do."""
+        try:
+            event = self._events.get(block, self._flights.timeout() if block else None)
+        except queue.Empty:
+            self._back.extend(self._flights.tick())
+            return
+        for _ in range(TURN):
+            self._handle(event)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                break
+        self._back.extend(self._flights.tick())
+
+    def _handle(self, event: Event | LocalEnded | Wake) -> None:
+        match event:
+            case LocalEnded():
+                self._local_node = None
+                self._local_ended(event)
+            case Wake():
+                pass
+            case Broken(error):
+                raise error
+            case _:
+                node = self._flights.handle(event)
+                if node is not None:
+                    self._back.append(node)
+
+    def _local_ended(self, done: LocalEnded) -> None:
+        node, task = done.node, done.node.task
+        if task._actions:
+            self._farm.forget()
+            self.dep_manager.files.forget()
+        if done.error is not None:
+            if task._actions:
+                self.watching.not_run(task.name, Outcome.CANCELLED, "interrupted", started_at=done.started_at)
+            raise done.error
+        fail = self.process_task_result(node, done.fail)
+        if task._actions:
+            self.watching.local_ended(task, done, fail, self.dep_manager.why.get(task.name, ()))
+        self._back.append(node)
+
+    def process_task_result(self, node: Any, base_fail: BaseFail | None) -> BaseFail | None:
+        """Save a success or report a failure; return the failure, which saving may have caused."""
+        task = node.task
+        if base_fail is None:
+            task.save_extra_values()
+            try:
+                self.dep_manager.save_success(task)
+            except OSError as error:
+                what = "does not exist" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
+                base_fail = DependencyError(
+                    f"ERROR: Task '{task.name}' saving success: Dependent file '{error.filename}' {what}."
+                )
+        if base_fail is None:
+            node.run_status = "successful"
+            self.reporter.add_success(task)
+            return None
+        self._handle_task_error(node, base_fail)
+        return base_fail
+
+    def _handle_task_error(self, node: Any, base_fail: BaseFail) -> None:
+        task = node.task
+        node.run_status = "failure"
+        self.dep_manager.remove_success(task)
+        self.dep_manager.sent.pop(task.name, None)
+        self.reporter.add_failure(task, base_fail)
+        if isinstance(base_fail, UnmetDependency):
+            if not task.has_subtask:
+                self.watching.not_run(
+                    task.name, Outcome.BLOCKED, f"blocked by {base_fail.message}", self._capability(task)
+                )
+            return
+        if isinstance(base_fail, DependencyError):
+            self.watching.not_run(task.name, Outcome.FAILED, base_fail.message, self._capability(task))
+        self.codes.add(code_of(base_fail))
+        if not self.continue_ and not self._stop_running:
+            self._stop_running = True
+            self._flights.drop_waiting(f"not started: the run stopped when {task.name} failed")
+
+    def _capability(self, task: Task) -> str:
+        needs = self._farm.needs(task)
+        return needs.capability if needs else ""
+
+    def say(self, text: str) -> None:
+        """Tell the user one thing about the whole run."""
+        self.watching.note(text)
+        if self.options.echo:
+            self.terminal[1].write(f"majordomo: {text}\n")
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def _interrupted(self) -> None:
+        """End what runs on the farm and wait a little for it to be confirmed."""
+        reason = "interrupted" if self._stopping.code == 130 else "terminated"
+        self._flights.cancel_all(reason)
+        deadline = time.monotonic() + STOP_S
+        while self._flights and (left := deadline - time.monotonic()) > 0:
+            try:
+                event = self._events.get(timeout=left)
+            except queue.Empty:
+                break
+            if isinstance(event, Broken):
+                break
+            if not isinstance(event, LocalEnded | Wake):
+                self._flights.handle(event)
+
+    def finish(self) -> int:
+        """Close everything in doit's order; nothing this run started is left running."""
+        stopped = bool(self._stopping.code)
+        self._local.close()
+        try:
+            self._flights.close()
+        finally:
+            if stopped or self._local_node is not None:
+                end_children()
+            self._record_the_rest()
+            try:
+                self.dep_manager.close()
+            except FarmError as error:
+                self.fatal.append(error)
+                self.codes.add(error.exit_code)
+            self.teardown()
+            self.reporter.complete_run()
+            self.watching.run_ended(exit_code(self.codes))
+        return exit_code(self.codes)
+
+    def _record_the_rest(self) -> None:
+        """Give every task that did not come to its turn a record that says why."""
+        if not self.codes and self._exhausted:
+            return
+        failed = {name for name, node in self._nodes.items() if node.run_status == "failure"}
+        blocked = blocked_by(self._tasks, failed)
+        why = "interrupted" if self._stopping.code else "not started: the run stopped before"
+        for name in wanted(self._tasks, self._selected):
+            if name in self.watching.recorded:
+                continue
+            capability = self._capability(self._tasks[name])
+            if name in blocked:
+                self.watching.not_run(name, Outcome.BLOCKED, f"blocked by {blocked[name]}", capability)
+            elif name in self._nodes and self._nodes[name].run_status in (None, "run"):
+                self.watching.not_run(name, Outcome.CANCELLED, why, capability)
+
+
+def wanted(tasks: Mapping[str, Task], selected: list[str]) -> list[str]:
+    """Return the tasks with actions that a selection stands for, without those that only set up others."""
+    seen: set[str] = set(selected)
+    todo = deque(selected)
+    names = []
+    while todo:
+        task = tasks.get(todo.popleft())
+        if task is None:
+            continue
+        if not task.has_subtask and (task._actions or task.loader):
+            names.append(task.name)
+        for dep in (*task.task_dep, *task.calc_dep):
+            if dep not in seen:
+                seen.add(dep)
+                todo.append(dep)
+    return names
+
+
+def blocked_by(tasks: Mapping[str, Task], failed: set[str]) -> dict[str, str]:
+    """Return, for each task that depends on a failed one, a failed task that blocks it."""
+    after: dict[str, list[str]] = {}
+    for name, task in tasks.items():
+        for dep in (*task.task_dep, *task.setup_tasks, *task.calc_dep):
+            after.setdefault(dep, []).append(name)
+    cause = {name: name for name in failed}
+    todo = deque(sorted(failed))
+    while todo:
+        name = todo.popleft()
+        for dependant in after.get(name, ()):
+            if dependant not in cause:
+                cause[dependant] = cause[name]
+                todo.append(dependant)
+    return {name: by for name, by in cause.items() if name not in failed}
