@@ -28,6 +28,7 @@ from computefarm.home import Home
 from computefarm.messages import Offer
 
 FOLDER = "capabilities"
+SUFFIXES = (".yaml", ".yml")
 FINGERPRINT_DIGITS = 16
 """Hex digits of a fingerprint: short enough to print, long enough never to meet another by chance."""
 _T = TypeVar("_T")
@@ -47,10 +48,10 @@ class Catalogue:
 
         Raises `CapabilityError` for any file that breaks the schema, used or not.
         """
-        found = [parse(text, source) for text, source in _shipped()]
+        found = _shipped()
         for folder in (home.config if home else None, project):
             if folder is not None:
-                found += [parse(text, source) for text, source in _in_folder(folder / FOLDER)]
+                found += _in_folder(folder / FOLDER)
         return cls(found)
 
     def names(self) -> tuple[str, ...]:
@@ -68,39 +69,34 @@ class Catalogue:
         )
 
 
-def _shipped() -> list[tuple[str, str]]:
-    """Return text and source of the package's own files."""
+def _shipped() -> list[Capability]:
+    """Return what the package's own files describe."""
     entries = sorted(files("computefarm.capabilities").iterdir(), key=lambda entry: entry.name)
     return [
-        (entry.read_text(encoding="utf-8"), f"computefarm.capabilities/{entry.name}")
+        parse(entry.read_text(encoding="utf-8"), f"computefarm.capabilities/{entry.name}")
         for entry in entries
-        if entry.name.endswith((".yaml", ".yml"))
+        if entry.name.endswith(SUFFIXES)
     ]
 
 
-def _in_folder(folder: Path) -> list[tuple[str, str]]:
-    """Return text and source of a folder's files; an absent folder has none."""
+def _in_folder(folder: Path) -> list[Capability]:
+    """Return what a folder's files describe; an absent folder has none."""
     if not folder.is_dir():
         return []
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != "."
-    )
-    read: list[tuple[str, str]] = []
-    names: dict[str, Path] = {}
-    for path in paths:
+    found: dict[str, Capability] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.endswith(SUFFIXES) or path.name.startswith("."):
+            continue
         try:
-            text = path.read_text(encoding="utf-8")
+            capability = parse(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise CapabilityError(f"{path}: cannot be read: {error}") from error
-        name = parse(text, str(path)).capability
+        name = capability.capability
         # Between folders a later file wins on purpose; within one it would win by accident.
-        if name in names:
-            raise CapabilityError(
-                f"{path}: describes {name!r}, and so does {names[name]}; remove one of them"
-            )
-        names[name] = path
-        read.append((text, str(path)))
-    return read
+        if name in found:
+            raise CapabilityError(f"{path}: describes {name!r}, and so does {found[name].source}; remove one")
+        found[name] = capability
+    return list(found.values())
 
 
 # --- probing ------------------------------------------------------------------------------------------
@@ -168,8 +164,8 @@ def platform_name() -> str:
 def probe(
     capability: Capability,
     environ: Mapping[str, str],
-    *,
     timeout: float = 10.0,
+    *,
     cache: Path | None = None,
 ) -> Probed:
     """Find out whether this machine can honour `capability`, with the programs on the PATH of `environ`.

@@ -40,8 +40,9 @@ class OwnProcesses:
         if started is None:
             return
         with contextlib.suppress(OSError):
-            self._mine.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if self._mine.stat().st_uid == os.geteuid():
+            for folder in (self._mine.parent, self._mine):
+                folder.mkdir(mode=0o755, exist_ok=True)
+            if _belongs(self._mine, os.geteuid()):
                 temporary = self._mine / f".{pid}.{os.getpid()}"
                 temporary.write_text(started, encoding="ascii")
                 temporary.replace(self._mine / str(pid))
@@ -69,23 +70,20 @@ class OwnProcesses:
         found = []
         for folder in self._root.glob("computefarm-*/pids"):
             match = re.fullmatch(r"computefarm-(\d+)", folder.parent.name)
-            with contextlib.suppress(OSError):
-                facts = folder.lstat()
-                if match and stat.S_ISDIR(facts.st_mode) and facts.st_uid == int(match[1]):
-                    found.append(folder)
+            if match and _belongs(folder, int(match[1])):
+                found.append(folder)
         return found
 
     def _holds(self, entry: Path) -> bool:
         """Say whether an entry's process still runs (and is the one that was registered)."""
-        try:
-            written = entry.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            return False
+        written = _short_text(entry)
         now = identity(int(entry.name))
-        if now == written:
+        if written is not None and now == written:
             return True
         # A container that shares this folder has other numbers for its processes: leave its entries alone.
-        if written.rpartition("@")[2] == _namespace(now or identity(os.getpid()) or ""):
+        # So do we with other users' entries: nothing of theirs is ours to delete.
+        here = _namespace(now or identity(os.getpid()) or "")
+        if entry.parent == self._mine and written is not None and _namespace(written) == here:
             with contextlib.suppress(OSError):
                 entry.unlink()
         return False
@@ -109,6 +107,27 @@ class OwnProcesses:
             waiting += children(pid)
         self._tree = found
         return found
+
+
+def _belongs(folder: Path, uid: int) -> bool:
+    """Say whether `folder` and the one above it are real folders of this user: anybody may write to /tmp."""
+    try:
+        facts = [path.lstat() for path in (folder.parent, folder)]
+    except OSError:
+        return False
+    return all(stat.S_ISDIR(one.st_mode) and one.st_uid == uid for one in facts)
+
+
+def _short_text(path: Path) -> str | None:
+    """Return a small file's text; another user's pipe or link cannot make us wait or look elsewhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, 256).decode("ascii")
+        finally:
+            os.close(descriptor)
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _namespace(text: str) -> str:

@@ -72,6 +72,23 @@ def test_rubbish_in_the_folder_is_ignored(tmp_path: Path) -> None:
     assert own.registered() == [os.getpid()]
 
 
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/pids").mkdir(parents=True)
+    folder(tmp_path).parent.symlink_to(tmp_path / "elsewhere")
+
+    OwnProcesses(tmp_path).register()
+
+    assert list((tmp_path / "elsewhere/pids").iterdir()) == []
+
+
+def test_a_planted_pipe_makes_nobody_wait(tmp_path: Path) -> None:
+    own = OwnProcesses(tmp_path)
+    own.register()
+    os.mkfifo(folder(tmp_path) / "17")
+
+    assert own.registered() == [os.getpid()]
+
+
 def test_registering_where_nothing_can_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
