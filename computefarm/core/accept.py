@@ -243,6 +243,7 @@ class Accept:
             self._tables.do(Pin(tuple(entry.digest for entry in result.outputs)))
         self.unpin_inputs(task)
         task.action = b""
+        task.looking = False
         task.past = past
         task.queue.tasks -= 1
         session.unended -= 1

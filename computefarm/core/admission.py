@@ -193,7 +193,7 @@ def _fault(need: Need) -> str | None:
 def _contradiction(action: Action, need: Need) -> str | None:
     """Return how the action and the need differ in what decides the result, or None.
 
-    The result answers everybody with the same action, so it must come from the toolchain that the action names.
+    The result answers everybody with the same action, so it must come from the toolchain named there.
     """
     if action.capability != need.capability:
         return f"the action is for {action.capability}, the need for {need.capability}"

@@ -21,7 +21,7 @@ SHORT_S = 0.005
 """Tasks up to this long are sent ahead at full credit."""
 
 LONG_S = 0.050
-"""Tasks from this length on are never sent ahead; what waits ahead for longer is recalled when others idle."""
+"""Tasks from this length on are never sent ahead; what waits longer is recalled when others idle."""
 
 CREDIT = 4.0
 """Tasks sent ahead per slot, at most."""

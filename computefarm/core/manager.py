@@ -5,7 +5,7 @@
     time passes -----> tick -----+     (state.py)      (places)     +--> Drop a connection
 
 Every call first lets the parts change the tables (`members`: who is there, `admission`: what comes in,
-`accept`: what ends), then once places what can be placed, asks for what is missing and tells what has changed.
+`accept`: what ends), then once places what can be placed, asks for what is missing, tells what has changed.
 """
 
 from __future__ import annotations
