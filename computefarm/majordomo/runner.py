@@ -169,7 +169,11 @@ class FarmRunner(Runner):
         """Take what the dispatcher offers; return True when it has nothing more for now."""
         for _ in range(TURN):
             # Looked at after every node, not only after results: nothing starts after a failure.
-            if self._exhausted or self._halted():
+            if self._exhausted:
+                # Nobody waits any more for what the last tasks in flight have become.
+                self._back.clear()
+                return True
+            if self._halted():
                 return True
             if self._local_node is not None and not self._mixed:
                 return True
