@@ -14,6 +14,8 @@ import msgspec
 from computefarm.errors import TaskError
 from computefarm.messages import Digest, FileEntry
 
+from .copying import read_open
+
 RACY_NS = 2_000_000_000
 """A file changed so shortly before it was hashed may change again without its times showing it."""
 
@@ -161,19 +163,25 @@ def _hash(name: str, seen_at: int) -> _Known:
 
 def _hash_once(name: str, seen_at: int) -> _Known | None:
     source = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(source, "rb", buffering=0) as file:
+    try:
         began = time.time_ns()
         before = os.fstat(source)
         if not modes.S_ISREG(before.st_mode):
             kind = "a folder: name the files in it" if modes.S_ISDIR(before.st_mode) else "not a regular file"
             raise TaskError(f"{name} is {kind}")
-        if before.st_size <= _SMALL:
-            digest = hashlib.sha256(file.read()).digest()
-        else:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = _digest_open(source, before.st_size)
         after = os.fstat(source)
+    finally:
+        os.close(source)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         return None
     # A modification time in the future proves nothing; then the time of the last change of any kind must.
     racy = after.st_mtime_ns > began - RACY_NS and after.st_ctime_ns > began - RACY_NS
     return _Known(after.st_mtime_ns, after.st_size, after.st_ino, digest, racy, seen_at)
+
+
+def _digest_open(source: int, size: int) -> Digest:
+    if size <= _SMALL:
+        return hashlib.sha256(read_open(source, size)).digest()
+    with open(source, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").digest()

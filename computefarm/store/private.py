@@ -48,8 +48,8 @@ class PrivateDirs:
         umask = ~stat.S_IMODE(os.fstat(self._pool_folder).st_mode)
         self._top_mode = TOP & ~umask
         self._inner_mode = INNER & ~umask
-        self._tops: list[str] = []
-        """Kept directories, where they were used last."""
+        self._tops: dict[str, None] = {}
+        """Kept directories, by the path they were used at last."""
         self._inners: list[int] = []
         """Kept folders, by their name in the pool."""
         self._numbers = itertools.count()
@@ -104,18 +104,25 @@ class PrivateDirs:
 
     def _reuse(self, path: str) -> bool:
         """Give a kept directory the name `path`; False when there is none."""
+        if path in self._tops:
+            del self._tops[path]
+            return True
         try:
-            # An empty folder of this name would be replaced: no harm, and looking first would cost.
-            os.rename(self._tops.pop(), path)
-        except (IndexError, FileNotFoundError):
+            kept, _ = self._tops.popitem()
+        except KeyError:
             return False
+        try:
+            os.rename(kept, path)
+        except OSError:
+            self._tops[kept] = None
+            raise
         return True
 
     def _remove_kept(self, path: str) -> None:
         if os.listdir(path):
             empty_folder(path, self._drop_inner)
         if self._is_like_new(os.lstat(path), self._top_mode, len(self._tops)):
-            self._tops.append(path)
+            self._tops[path] = None
         else:
             os.rmdir(path)
 
