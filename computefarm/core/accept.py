@@ -269,7 +269,7 @@ class Accept:
         self._wants.forget(task)
         self._dispatch.release(attempt, now)
         self._settle(worker.peer, attempt.key, attempt.attempt, now)
-        record = self._record(attempt, worker, result.outcome, result.reason, result.run_s, now)
+        record = self._record(attempt, worker, result.outcome.value, result.reason, result.run_s, now)
         task.past += (record,)
         if task.cancelled is not None:
             self.end(task, self._cancelled(task), now, worker=worker, started_at=attempt.sent_at)
@@ -316,7 +316,7 @@ class Accept:
         self, attempt: Attempt, worker: Worker, outcome: str, reason: str, run_s: float, now: float
     ) -> Past:
         started_at = attempt.sent_at + self._tables.wall_offset
-        return Past(attempt.attempt, worker.name, worker.hostname, str(outcome), reason, started_at, run_s)
+        return Past(attempt.attempt, worker.name, worker.hostname, outcome, reason, started_at, run_s)
 
     def _settle(self, peer: PeerId, key: TaskKey, attempt: int, now: float) -> None:
         self._tables.say(peer, Settled(((key, attempt),)), now)

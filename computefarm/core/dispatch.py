@@ -260,12 +260,14 @@ class Dispatch:
 
     def _send_ahead(self, worker: Worker, queues: list[Queue], now: float) -> None:
         """Send short tasks to a full worker, so that it need not wait for us between two of them."""
-        if over_limit(worker, now) is not None or any(a.need.exclusive for a in worker.running.values()):
-            return
         while queues:
             group = self._next_group(queues)
             task = self._queues.top(group) if group is not None else None
-            if task is None or not _simple(task) or len(worker.backlog) >= int(_credit(task) * worker.slots):
+            if task is None or len(worker.backlog) >= int(_credit(task) * worker.slots):
+                return
+            if not _simple(task) or over_limit(worker, now) is not None:
+                return
+            if any(attempt.need.exclusive for attempt in worker.running.values()):
                 return
             self._send(task, worker, now, ahead=True)
             queues = [queue for queue in queues if queue.groups]

@@ -95,15 +95,10 @@ def choose(need: Need, workers: Iterable[Worker], now: float) -> Worker | None:
     The workers are expected to offer what is needed. A lower tier always goes first; then hosts that report,
     hosts that would not be overloaded, the earlier finish, the less loaded, and the name to settle a draw.
     """
-    best: Worker | None = None
-    best_rank: tuple[int, bool, bool, float, float, str] | None = None
-    for worker in workers:
-        if hindrance(need, worker, now) is not None:
-            continue
-        rank = _rank(need, worker, now)
-        if best_rank is None or rank < best_rank:
-            best, best_rank = worker, rank
-    return best
+    willing = [worker for worker in workers if hindrance(need, worker, now) is None]
+    if len(willing) > 1:
+        return min(willing, key=lambda worker: _rank(need, worker, now))
+    return willing[0] if willing else None
 
 
 def mebibytes(count: int) -> str:
