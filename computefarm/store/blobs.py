@@ -130,30 +130,40 @@ class BlobStore(Shelf):
         found = os.fstat(source)
         if found.st_nlink != 1:
             return self.add_open(source)  # through its other name it could still be changed
+        hashed = None
+        if found.st_size <= SMALL:
+            data = read_open(source, found.st_size)
+            hashed = hashlib.sha256(data).digest(), len(data)
+            if self._holds(*hashed):
+                return hashed
         part = self._part_name()
         try:
             os.rename(path, part)
         except OSError:
+            os.lseek(source, 0, os.SEEK_SET)
             return self.add_open(source)  # another file system
         try:
-            if not os.path.samestat(os.lstat(part), found):
-                os.rename(part, path)
-                raise StoreError(f"{path} was exchanged while it was stored")
-            os.fchmod(source, 0o444)
-            self._backdate(source, found.st_size)
-            digest, size = self._hash(source, found.st_size)
-            self._place(part, digest, size)
+            return self._keep_moved(source, found, path, part, hashed)
         except OSError as error:
             _forget(part)
             raise store_error(error, self.root, f"store a file of {found.st_size:,} bytes") from error
-        return digest, size
 
-    @staticmethod
-    def _hash(source: int, size: int) -> tuple[Digest, int]:
-        if size > INLINE:
-            return hash_open(source)
-        data = read_open(source, size)
-        return hashlib.sha256(data).digest(), len(data)
+    def _keep_moved(
+        self, source: int, found: os.stat_result, path: str, part: str, hashed: tuple[Digest, int] | None
+    ) -> tuple[Digest, int]:
+        """Make the file that was moved from `path` to `part` a blob, if it is the open one."""
+        if not os.path.samestat(os.lstat(part), found):
+            os.rename(part, path)
+            raise StoreError(f"{path} was exchanged while it was stored")
+        os.fchmod(source, 0o444)
+        if hashed is not None:
+            # Should it have changed since it was read, its next use will tell.
+            self._publish(part, *hashed)
+            return hashed
+        self._backdate(source, found.st_size)
+        digest, size = hash_open(source)
+        self._place(part, digest, size)
+        return digest, size
 
     def writer(self, digest: Digest, size: int) -> BlobWriter:
         """Return a place for the chunks of a blob that is on its way."""
@@ -219,20 +229,26 @@ class BlobStore(Shelf):
 
     # --- laying out -------------------------------------------------------------------------------------
 
-    def copy_to(self, digest: Digest, dest_path: str | Path, executable: bool = False) -> None:
+    def copy_to(
+        self, digest: Digest, dest_path: str | Path, executable: bool = False, spare: int | None = None
+    ) -> None:
         """Lay a verified blob out as a file of its own, mode 0644 or 0755, writable without harm to the blob.
 
         Reflinked where the file system can, else copied; never linked. An existing file is replaced.
+        `spare` is a file already there, open, to be overwritten by a small blob; it is closed.
         """
+        mode = 0o755 if executable else 0o644
         try:
-            mode = 0o755 if executable else 0o644
-            target = _create(dest_path, mode)
+            target = _create(dest_path, mode) if spare is None else spare
         except OSError as error:
             raise store_error(error, Path(dest_path).parent, f"create {Path(dest_path).name}") from error
         try:
             self.copy_into(digest, target, dest_path)
-            if os.fstat(target).st_mode & 0o7777 != mode:
-                os.fchmod(target, mode)  # the umask took something away
+            found = os.fstat(target)
+            if spare is not None and found.st_size != self.size(digest):
+                os.ftruncate(target, self.size(digest))
+            if found.st_mode & 0o7777 != mode:
+                os.fchmod(target, mode)  # the umask, or a task before, took something away
         except BaseException:
             _forget(dest_path)
             raise

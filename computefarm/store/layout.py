@@ -12,6 +12,7 @@ from computefarm.messages import FileEntry
 from .blobs import BlobStore
 from .copying import store_error
 from .private import INNER, PrivateDirs
+from .shelf import SMALL
 
 __all__ = ["MAGIC", "PrivateDirs", "lay_out", "output_root", "safe_relative"]
 
@@ -79,7 +80,9 @@ def lay_out(
     except OSError as error:
         raise store_error(error, directory, f"make the folder {place}") from error
     for entry, path in zip(inputs, files, strict=True):
-        store.copy_to(entry.digest, f"{base}/{path}", entry.executable)
+        name = f"{base}/{path}"
+        spare = dirs.open_spare(name) if dirs is not None and 0 < entry.size <= SMALL else None
+        store.copy_to(entry.digest, name, entry.executable, spare)
 
 
 def _make_inner(path: str) -> None:

@@ -1,7 +1,7 @@
 """Private directories of tasks, made and removed by the thousand.
 
-On a journalling file system making and removing a folder costs ten times as much as renaming one,
-so empty folders are kept and given to the next task under a new name.
+Some file systems take long to give out an inode when many were given back of late: ext4 without a journal
+looks at each of them first. So empty folders and small files are kept, and used again under new names.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from computefarm.errors import StoreError
 from .claims import Claim, sweep
 from .copying import store_error
 from .removing import empty_folder, remove_tree
+from .shelf import SMALL
 
 KEPT = 256
-"""Empty folders kept, at most, of each kind."""
+"""Empty folders, and files, kept, at most, of each kind."""
 
 TOP = 0o700
 INNER = 0o755
@@ -48,10 +49,12 @@ class PrivateDirs:
         umask = ~stat.S_IMODE(os.fstat(self._pool_folder).st_mode)
         self._top_mode = TOP & ~umask
         self._inner_mode = INNER & ~umask
-        self._tops: dict[str, None] = {}
+        self._tops: dict[str, bool] = {}
         """Kept directories, by the path they were used at last."""
         self._inners: list[int] = []
         """Kept folders, by their name in the pool."""
+        self._files: list[int] = []
+        """Kept files, likewise."""
         self._numbers = itertools.count()
         self._user = os.geteuid()
 
@@ -73,6 +76,25 @@ class PrivateDirs:
             os.mkdir(path, INNER)
             return
         os.rename(f"{self._pool}/{number}", path)
+
+    def open_spare(self, path: str) -> int | None:
+        """Open a kept file for writing, now at `path` in a private directory; None when there is none.
+
+        It holds anything, at least one byte and at most `SMALL`, and has any mode.
+        """
+        try:
+            number = self._files.pop()
+        except IndexError:
+            return None
+        try:
+            os.rename(f"{self._pool}/{number}", path)
+            spare = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        if _has_attributes(spare):
+            os.close(spare)
+            return None
+        return spare
 
     def remove(self, path: Path, *, reuse: bool = True) -> None:
         """Remove a directory with all that a task left in it; harmless when it is gone already.
@@ -104,8 +126,7 @@ class PrivateDirs:
 
     def _reuse(self, path: str) -> bool:
         """Give a kept directory the name `path`; False when there is none."""
-        if path in self._tops:
-            del self._tops[path]
+        if self._tops.pop(path, False):
             return True
         try:
             kept, _ = self._tops.popitem()
@@ -114,15 +135,15 @@ class PrivateDirs:
         try:
             os.rename(kept, path)
         except OSError:
-            self._tops[kept] = None
+            self._tops[kept] = True
             raise
         return True
 
     def _remove_kept(self, path: str) -> None:
         if os.listdir(path):
-            empty_folder(path, self._drop_inner)
+            empty_folder(path, self._drop_inner, self._drop_file)
         if self._is_like_new(os.lstat(path), self._top_mode, len(self._tops)):
-            self._tops[path] = None
+            self._tops[path] = True
         else:
             os.rmdir(path)
 
@@ -136,6 +157,22 @@ class PrivateDirs:
         else:
             os.rmdir(name, dir_fd=parent)
 
+    def _drop_file(self, name: str, parent: int) -> None:
+        """Keep a small file of ours for the next task, or remove what it is."""
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (
+            stat.S_ISREG(found.st_mode)
+            and found.st_nlink == 1
+            and 0 < found.st_size <= SMALL
+            and found.st_uid == self._user
+            and len(self._files) < KEPT
+        ):
+            number = next(self._numbers)
+            os.rename(name, f"{number}", src_dir_fd=parent, dst_dir_fd=self._pool_folder)
+            self._files.append(number)
+        else:
+            os.unlink(name, dir_fd=parent)
+
     def _is_like_new(self, found: os.stat_result, mode: int, kept: int) -> bool:
         """Tell whether an empty folder is as if just made, and whether one more is wanted."""
         return (
@@ -144,3 +181,13 @@ class PrivateDirs:
             and found.st_size <= _LARGE
             and kept < KEPT
         )
+
+
+def _has_attributes(file: int) -> bool:
+    """Tell whether a task has given a file more than content and mode: an access list, say."""
+    if not hasattr(os, "listxattr"):
+        return False
+    try:
+        return not set(os.listxattr(file)) <= {"security.selinux"}
+    except OSError:
+        return False  # the file system has none

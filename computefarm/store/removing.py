@@ -13,7 +13,7 @@ DEEP = 32
 """Folders nested deeper are moved up first, so that depth costs neither open files nor recursion."""
 
 Drop = Callable[[str, int], None]
-"""Does away with an empty folder, by its name in an open one."""
+"""Does away with an empty folder, or a file, by its name in an open folder."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -21,47 +21,51 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(path: str | Path) -> None:
     """Remove `path` and all below it; raise `OSError` when something cannot be removed."""
     try:
-        empty_folder(path, _remove)
+        empty_folder(path, _remove_folder, _remove_file)
     except NotADirectoryError:
         os.unlink(path)  # a file, or a link: open refuses to go through one
         return
     os.rmdir(path)
 
 
-def empty_folder(path: str | Path, drop: Drop) -> None:
-    """Remove all that is in the folder `path`, and hand every folder to `drop` when it is empty."""
+def empty_folder(path: str | Path, drop_folder: Drop, drop_file: Drop) -> None:
+    """Hand all that is in the folder `path` to the two functions: folders when they are empty, all else."""
     top = _open_folder(path, None)
     try:
-        while _empty(top, top, 0, drop):
+        while _empty(top, top, 0, drop_folder, drop_file):
             pass
     finally:
         os.close(top)
 
 
-def _remove(name: str, parent: int) -> None:
+def _remove_folder(name: str, parent: int) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def _empty(folder: int, top: int, depth: int, drop: Drop) -> bool:
+def _remove_file(name: str, parent: int) -> None:
+    os.unlink(name, dir_fd=parent)
+
+
+def _empty(folder: int, top: int, depth: int, drop_folder: Drop, drop_file: Drop) -> bool:
     """Empty one open folder; True when something was moved up into `top` and is still to do."""
     with os.scandir(folder) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     moved = False
     for name, is_folder in names:
         if not is_folder:
-            os.unlink(name, dir_fd=folder)
+            drop_file(name, folder)
             continue
         inner = _open_folder(name, folder)
         try:
             if depth < DEEP:
-                moved |= _empty(inner, top, depth + 1, drop)
+                moved |= _empty(inner, top, depth + 1, drop_folder, drop_file)
             else:
                 os.rename(name, f".{secrets.token_hex(8)}", src_dir_fd=folder, dst_dir_fd=top)
                 moved = True
                 continue
         finally:
             os.close(inner)
-        drop(name, folder)
+        drop_folder(name, folder)
     return moved
 
 

@@ -104,7 +104,7 @@ class Eviction(RuleBasedStateMachine):
             assert on_disk == {digest.hex() for digest in self.held}
 
 
-Eviction.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Eviction.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestEviction = Eviction.TestCase
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -8,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from computefarm.errors import StoreError
+from computefarm.messages import FileEntry
+from computefarm.store.blobs import BlobStore
 from computefarm.store.claims import Claim, sweep
+from computefarm.store.layout import lay_out
 from computefarm.store.private import PrivateDirs
 from computefarm.store.removing import remove_tree
+from computefarm.store.shelf import SMALL
 
 ROOT = os.geteuid() == 0
 
@@ -177,3 +182,47 @@ def test_a_root_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="private directories"):
         PrivateDirs(tmp_path / "tasks")
+
+
+def test_kept_files_are_used_again_with_nothing_of_the_task_before(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store")
+    dirs = PrivateDirs(tmp_path / "tasks")
+    wanted = {"a": b"short", "d/b": b"x" * SMALL, "c": b"", "e": b"larger" * SMALL, "f": b"mid" * 999}
+    inputs = [FileEntry(name, store.add_bytes(data), len(data), name == "a") for name, data in wanted.items()]
+    inodes = []
+    for number in range(4):
+        top = dirs.make(f"{number}-1")
+        lay_out(store, inputs, top, dirs=dirs)
+        for entry in inputs:
+            found = (top / entry.path).stat()
+            assert (top / entry.path).read_bytes() == wanted[entry.path]
+            assert found.st_mode & 0o7777 == (0o755 if entry.executable else 0o644)
+            assert found.st_nlink == 1
+            assert found.st_mtime > time.time() - 60
+        inodes.append({(top / name).stat().st_ino for name in ("a", "d/b", "f")})
+        # What a task may do to a file besides writing.
+        (top / "a").chmod(0o4711)
+        os.utime(top / "a", (1, 1))
+        (top / "f").chmod(0)
+        (top / "d" / "b").write_bytes(b"-" * number)
+        (top / "made").write_bytes(b"!" * 3000)
+        with contextlib.suppress(OSError):
+            os.setxattr(top / "made", "user.note", b"mine")
+        dirs.remove(top)
+    assert inodes[0] & inodes[1]
+    assert all("user.note" not in os.listxattr(path) for path in top.parent.rglob("[0-9]-1/*"))
+    dirs.close()
+    store.close()
+
+
+def test_a_file_with_a_second_name_is_not_kept(tmp_path: Path) -> None:
+    dirs = PrivateDirs(tmp_path / "tasks")
+    top = dirs.make("1-1")
+    (top / "file").write_text("result")
+    os.link(top / "file", tmp_path / "elsewhere")
+    (top / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(top / "pipe")
+    dirs.remove(top)
+    assert dirs.open_spare(str(dirs.make("2-1") / "x")) is None
+    assert (tmp_path / "elsewhere").read_text() == "result"
+    dirs.close()
