@@ -147,6 +147,43 @@ class World:
         if self.up:
             self.obey(self.manager.learn(fact, self.now))
 
+    # --- the end
+
+    def story(self) -> str:
+        """Tell why it is not over."""
+        open_tasks = [
+            self.manager.explain(client.name, str(number))
+            for client in self.clients
+            for number in client.session._open
+        ]
+        return f"{open_tasks} {self.manager.status(self.now)}"
+
+    def say_goodbye(self) -> None:
+        """Let all clients leave, and what is in flight arrive."""
+        for client in self.clients:
+            client.obey(client.session.leave(self.now))
+            client.alive = False
+        until = self.now + 60
+        while self.events and self.events[0][0] <= until:
+            self.now, _, what = heapq.heappop(self.events)
+            what()
+
+    def leftovers(self) -> list[str]:
+        """Name everything the manager still holds for nobody."""
+        tables = self.manager._tables
+        held = {
+            "tasks": tables.tasks,
+            "sessions": tables.sessions,
+            "actions": tables.by_action,
+            "pins": self.pins,
+            "busy queues": tables.queues.busy,
+            "wanted": self.manager._wants._wanted,
+            "sent ahead": self.manager._dispatch._ahead,
+            "live charges": {h.host: 1 for h in tables.hosts.values() if h.ledger.live},
+            "unsettled results": {w.name: 1 for w in self.workers if w.session.unsettled},
+        }
+        return [f"{name}: {list(what)[:5]}" for name, what in held.items() if what]
+
     # --- mischief
 
     def mischief(self) -> None:
@@ -215,7 +252,7 @@ class Line:
             self.world.after(at - self.world.now + rng.expovariate(1), lambda: target(body))
 
     def arrive(self, body: bytes) -> None:
-        if not self.open or not self.world.up or self.world.lines.get(self.peer) is not self:
+        if not self.open or not self.world.up or not self.known():
             return
         for message in decode_to_manager(body):
             if isinstance(message, Hello):
@@ -227,6 +264,10 @@ class Line:
         if self.open and self.process.line is self and self.process.alive:
             for message in decode_from_manager(body):
                 self.process.hear(message)
+
+    def known(self) -> bool:
+        """Return whether the manager's end still exists."""
+        return self.world.lines.get(self.peer) is self
 
     def cut(self) -> None:
         """Lose everything in flight; tell each end later, if at all."""
@@ -284,7 +325,7 @@ class Process:
                 deadline = self.session.next_deadline()
                 if deadline is not None and deadline <= self.world.now:
                     self.obey(self.session.tick(self.world.now))
-                if self.line is not None and not self.line.peer_known() and not self.world.chaos:
+                if self.line is not None and not self.line.known() and not self.world.chaos:
                     self.unplugged(self.line)
                 self.wake(life)
 
@@ -295,13 +336,6 @@ class Process:
 
     def obey(self, commands: list) -> None:
         raise NotImplementedError
-
-
-def _peer_known(self: Line) -> bool:
-    return self.world.lines.get(self.peer) is self
-
-
-Line.peer_known = _peer_known
 
 
 class WorkerProcess(Process):
