@@ -2,7 +2,7 @@
 
     role name public-key [expires=2031-05-01T12:00:00Z] [hosts=192.0.2.7,2001:db8::/32]
 
-Roles: `client`, `worker`, `monitor`, `viewer`, `admin`. `invite:ROLE` is a temporary key that may `Join` once;
+Roles: `client`, `worker`, `monitor`, `viewer`, `admin`. `invite:ROLE` is a temporary key that may join once;
 `used:ROLE … by=KEY at=TIME` remembers such a key after it did, so that a second try gets a clear answer.
 A line that cannot be read is reported with its number and refuses only itself.
 """

@@ -284,7 +284,7 @@ class ManagerEnd:
         return found
 
     def drop(self, route: Route) -> None:
-        """Hang up on a peer at once, losing what is queued for it; it may dial again, and is not `departed`."""
+        """Hang up on a peer at once, losing what is queued for it; it is not reported as `departed`."""
         peer = self._peers.get(route)
         if peer is not None:
             peer.identity, peer.refused = None, True
