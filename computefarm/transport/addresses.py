@@ -57,7 +57,7 @@ def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
     try:
         return Address(host=str(ipaddress.ip_address(host)), port=number)
     except ValueError:
-        if _NAME.fullmatch(host) is None:
+        if match["host"].startswith("[") or _NAME.fullmatch(host) is None:
             raise UsageError(f"not an address: {text!r} (tcp://HOST:PORT was expected)") from None
         return Address(host=host, port=number)
 

@@ -82,7 +82,7 @@ class Authorization(msgspec.Struct, frozen=True):
 
     def welcome_from(self, address: str) -> bool:
         """Return whether it may connect from `address` (an IP address as text)."""
-        if not self.hosts or not address:
+        if not self.hosts:
             return True
         came = _plain_ip(address)
         return came is not None and any(came in ipaddress.ip_network(host) for host in self.hosts)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from computefarm.errors import Refused, SettingsError, Unreachable
+from computefarm.errors import Refused, SettingsError, Unreachable, UsageError
 from computefarm.home import Home, hostname, private_folder, write_file
 
 from .addresses import parse_address
@@ -140,7 +140,7 @@ def read_access(path: Path) -> Access:
         raise SettingsError(f"there is no access file {path}") from error
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, UsageError) as error:
         raise SettingsError(f"{path} is not an access file: {error}") from error
 
 

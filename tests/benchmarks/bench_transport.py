@@ -57,7 +57,9 @@ def serve(stop: threading.Event, sockets: list[zmq.Socket], turn: Callable[[], N
     return thread
 
 
-def measure(send: Callable[[bytes | None], bool], take: Callable[[], int], wait: Callable[[], object]) -> dict[str, float]:
+def measure(
+    send: Callable[[bytes | None], bool], take: Callable[[], int], wait: Callable[[], object]
+) -> dict[str, float]:
     """Return µs per message (one way, answered once at the end), µs per round trip, MB/s of chunks."""
 
     def push(count: int, data: bytes | None) -> float:

@@ -18,7 +18,9 @@ def mode(path: Path) -> int:
 def test_cf_home_holds_all_three() -> None:
     home = Home.find({"CF_HOME": "/srv/w1", "XDG_CONFIG_HOME": "/elsewhere"})
 
-    assert home == Home(config=Path("/srv/w1/config"), state=Path("/srv/w1/state"), cache=Path("/srv/w1/cache"))
+    assert home == Home(
+        config=Path("/srv/w1/config"), state=Path("/srv/w1/state"), cache=Path("/srv/w1/cache")
+    )
 
 
 def test_relative_cf_home_is_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +104,9 @@ def test_host_id_is_stable_and_differs_between_homes(tmp_path: Path) -> None:
     assert len(host_id(one)) == 16
 
 
-def test_machine_without_an_id_remembers_a_random_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_an_id_remembers_a_random_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MACHINE_ID_FILES", ())
     monkeypatch.setattr(module, "_io_platform_uuid", lambda: "")
     home = Home.find({"CF_HOME": str(tmp_path)})

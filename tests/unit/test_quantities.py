@@ -36,7 +36,8 @@ def test_durations(text: str | float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "m", "10 minutes", "-5", "1h30", "30m1h", "5m5m", "nan", "inf", float("inf"), -1.0, True, "1h30m!"]
+    "text",
+    ["", "m", "10 minutes", "-5", "1h30", "30m1h", "5m5m", "nan", "inf", float("inf"), -1.0, True, "1h30m!"],
 )
 def test_not_a_duration(text: str | float) -> None:
     with pytest.raises(ValueError, match="duration"):
@@ -53,5 +54,17 @@ def test_any_text_is_read_or_refused_with_value_error(text: str) -> None:
 
 
 def test_for_people() -> None:
-    assert [format_size(n) for n in (0, 1023, 1024, 1536, 20 << 30)] == ["0 B", "1023 B", "1 KiB", "1.5 KiB", "20 GiB"]
-    assert [format_duration(s) for s in (0.44, 12, 200, 7500, 273600)] == ["0.4s", "12s", "3m20s", "2h05m", "3d04h"]
+    assert [format_size(n) for n in (0, 1023, 1024, 1536, 20 << 30)] == [
+        "0 B",
+        "1023 B",
+        "1 KiB",
+        "1.5 KiB",
+        "20 GiB",
+    ]
+    assert [format_duration(s) for s in (0.44, 12, 200, 7500, 273600)] == [
+        "0.4s",
+        "12s",
+        "3m20s",
+        "2h05m",
+        "3d04h",
+    ]

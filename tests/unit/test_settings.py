@@ -30,12 +30,23 @@ def test_defaults(home: Home) -> None:
 
 
 def test_each_source_beats_the_next(home: Home, tmp_path: Path) -> None:
-    (home.config / "config.toml").write_text('farm = "user"\nwait-workers = "1m"\nprogress = "plain"\nstore-limit = "1GiB"\n')
-    folder = project(tmp_path, '[tool.computefarm]\nfarm = "project"\nwait-workers = 120\nprogress = "none"\n')
+    (home.config / "config.toml").write_text(
+        'farm = "user"\nwait-workers = "1m"\nprogress = "plain"\nstore-limit = "1GiB"\n'
+    )
+    folder = project(
+        tmp_path, '[tool.computefarm]\nfarm = "project"\nwait-workers = 120\nprogress = "none"\n'
+    )
 
-    found = load_settings({"farm": "flag", "progress": None}, {"CF_FARM": "env", "CF_WAIT_WORKERS": "3m"}, home, folder)
+    found = load_settings(
+        {"farm": "flag", "progress": None}, {"CF_FARM": "env", "CF_WAIT_WORKERS": "3m"}, home, folder
+    )
 
-    assert (found.farm, found.wait_workers_s, found.progress, found.store_limit) == ("flag", 180, "none", 1 << 30)
+    assert (found.farm, found.wait_workers_s, found.progress, found.store_limit) == (
+        "flag",
+        180,
+        "none",
+        1 << 30,
+    )
     origins = {key: origin for key, _, origin in found.rows()}
     assert origins["farm"] == "--farm"
     assert origins["wait-workers"] == "CF_WAIT_WORKERS"
@@ -114,4 +125,6 @@ def test_file_that_is_not_toml_is_named(home: Home) -> None:
 
 
 def test_every_field_can_be_set() -> None:
-    assert [setting.field for setting in SETTINGS] == [name for name in Settings.__struct_fields__ if name != "origins"]
+    assert [setting.field for setting in SETTINGS] == [
+        name for name in Settings.__struct_fields__ if name != "origins"
+    ]
