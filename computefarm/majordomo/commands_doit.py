@@ -25,6 +25,7 @@ from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_strace import Strace as DoitStrace
 from doit.cmdparse import CmdParseError
 from doit.dependency import JSONCodec
+from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from doit.globals import Globals
 
@@ -96,6 +97,8 @@ class Own(DoitCmdBase):
                 if self.writes:
                     stack.enter_context(RunLock(f"{name}.lock"))
                 self._open_database(name, params)
+                # A plain dodo file runs unchanged, so only doit's own commands are taken as task names.
+                self.loader.cmd_names = sorted(command.get_name() for command in DoitMain.DOIT_CMDS)
                 self.task_list = self.loader.load_tasks(cmd=self, pos_args=args)
                 gc.freeze()
                 return self._call(params, args)
