@@ -21,8 +21,8 @@ class Attempt:
 
     __slots__ = (
         "commands", "cpu_s", "deadline", "directory", "env", "error", "exit_code", "grace_s", "group",
-        "halted", "index", "kill_at", "memory_limit", "peak", "pid", "pipes", "serial", "signal", "started_at",
-        "sweep_until", "ticket", "timed_out",
+        "halted", "index", "kill_at", "memory_limit", "peak", "pid", "pipes", "serial", "signal",
+        "started_at", "sweep_until", "ticket", "timed_out",
     )  # fmt: skip
 
     def __init__(self, frame: Frame, serial: int, token: str, now: float) -> None:

@@ -80,7 +80,7 @@ class BoundedLog:
                 self._room -= size
                 self._head.append(piece)
                 return
-            first, second = _split(piece.text, self._room)
+            first, second = _head(piece.text, self._room, self._kept)
             self._room = 0
             if first:
                 self._head.append(_with_text(piece, first))
@@ -100,7 +100,7 @@ class BoundedLog:
         dropped, gap = self._dropped, self._gap
         over = self._tail_bytes - self._kept
         if over > 0:
-            first, second = _split(tail[0].text, over, up=True)
+            first, second = _tail(tail[0].text, over, self._kept)
             gap = gap or tail[0]
             dropped += _size(first)
             tail[0:1] = [_with_text(tail[0], second)] if second else []
@@ -118,17 +118,27 @@ def _with_text(piece: Piece, text: str) -> Piece:
     return Piece(piece.stream, piece.created_at, text, piece.seq)
 
 
-def _split(text: str, size: int, *, up: bool = False) -> tuple[str, str]:
-    """Cut `text` near `size` bytes, after a newline if there is one: below it, or above when `up`."""
+def _head(text: str, size: int, kept: int) -> tuple[str, str]:
+    """Cut `text` after at most `size` bytes: at a line's end, or anywhere in a line too long to be kept."""
     data = text.encode("utf-8", "surrogatepass")
-    if up:
-        end = data.find(b"\n", size - 1) + 1
-        cut = end if 0 < end < len(data) else size
+    cut = data.rfind(b"\n", 0, size) + 1
+    if cut == 0 and len(data) > kept:
+        cut = size
+        while data[cut] & 0xC0 == 0x80:
+            cut -= 1
+    return _cut(data, cut)
+
+
+def _tail(text: str, size: int, kept: int) -> tuple[str, str]:
+    """Cut `text` after at least `size` bytes: at a line's end, or anywhere when that would lose too much."""
+    data = text.encode("utf-8", "surrogatepass")
+    cut = data.find(b"\n", size - 1) + 1
+    if cut == 0 or cut - size > kept // 2:
+        cut = size
         while cut < len(data) and data[cut] & 0xC0 == 0x80:
             cut += 1
-    else:
-        end = data.rfind(b"\n", 0, size) + 1
-        cut = end or size
-        while cut > 0 and data[cut] & 0xC0 == 0x80:
-            cut -= 1
+    return _cut(data, cut)
+
+
+def _cut(data: bytes, cut: int) -> tuple[str, str]:
     return data[:cut].decode("utf-8", "surrogatepass"), data[cut:].decode("utf-8", "surrogatepass")

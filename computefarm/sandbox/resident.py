@@ -20,11 +20,12 @@ import time
 
 from .attempt import NEVER, Attempt, Pipes, allow_files, limit_memory, new_pipes
 from .channel import LAUNCH, NEXT, STARTED, TEXT, Channel, ChannelClosed, Frame
-from .kin import Kin, group_of, mark_of, send, send_group
+from .kin import send, send_group
 from .launching import NOT_RUNNABLE, Unstartable, start
+from .strays import Strays
 
-READ = 65536
-"""Bytes taken from one pipe in one turn, at most."""
+READ, FEW = 65536, 4096
+"""Bytes taken from one pipe in one turn, at most; and asked for where usually nothing is left."""
 FULL = 4 * 1024 * 1024
 """Bytes waiting for an owner that does not read; then no pipe is read until half of it is gone."""
 COMPANY_MS = 4
@@ -39,19 +40,6 @@ UNKILLABLE_S = 5.0
 """A process that survives SIGKILL this long sits in the kernel; the task is reported without it."""
 
 
-class Stray:
-    """A process that lost its parent and was given to us."""
-
-    __slots__ = ("asked", "newest", "ticket")
-
-    def __init__(self, ticket: int | None, newest: int) -> None:
-        self.ticket = ticket
-        """The task it belongs to; None when nothing tells."""
-        self.newest = newest
-        """Serial of the newest task when it was first seen: no later one can own it."""
-        self.asked = False
-
-
 class Resident:
     """Everything the spawner knows."""
 
@@ -63,15 +51,13 @@ class Resident:
         """Launches for which there is no slot yet, by ticket, in order."""
         self._token = token
         self._channel = Channel(owner)
-        self._kin = Kin()
-        self._group = os.getpgrp()
         self._tasks: dict[int, Attempt] = {}
         self._mains: dict[int, Attempt] = {}
         """By pid of the running command."""
         self._groups: dict[int, int] = {}
         """Process group → ticket, until the command's leftovers are gone."""
         self._sweeping: dict[int, Attempt] = {}
-        self._strays: dict[int, Stray] = {}
+        self._strays = Strays(token, self._groups)
         self._pipes: dict[int, tuple[Attempt, int]] = {}
         """Read end → whose output it is, 1 or 2."""
         self._spare: list[Pipes] = []
@@ -133,6 +119,8 @@ class Resident:
             now = time.monotonic()
             if now >= self._due:
                 self._expire(now)
+        while self._queue and len(self._tasks) < self._slots:
+            self._begin(self._queue.pop(next(iter(self._queue))))
         if self._urgent or self._blocked:
             self._flush()
 
@@ -166,7 +154,7 @@ class Resident:
     # --- a task's life --------------------------------------------------------------------------------
 
     def _launch(self, frame: Frame) -> None:
-        if self._slots and len(self._tasks) >= self._slots:
+        if self._queue or (self._slots and len(self._tasks) >= self._slots):
             self._queue[frame[1]] = frame
         else:
             self._begin(frame)
@@ -251,29 +239,25 @@ class Resident:
                 ended.append(task)
                 continue
             others = True
-            stray = self._strays.pop(pid, None)
-            owner = self._tasks.get(stray.ticket) if stray and stray.ticket is not None else None
-            if owner is not None:
+            ticket = self._strays.reaped(pid)
+            if ticket is not None and (owner := self._tasks.get(ticket)):
                 owner.add_usage(usage)
-        if self._kin.sees_all or not self._mains or others or self._sweeping:
+        if self._strays.certain or not self._mains or others or self._sweeping:
             self._settle(ended, childless)
         else:  # searching all of /proc for each task would cost more than the task
             self._settle(ended, True)
 
     def _settle(self, ended: list[Attempt], childless: bool) -> None:
         """Go on with the tasks whose last process is gone, and end what is left of the others."""
-        if not self._kin.sees_all:
+        if not self._strays.certain:
             for task in ended:
                 send_group(task.group, signal.SIGKILL)
-        strays = [] if childless else self._kin.strays(self._mains, len(self._mains))
-        self._alone = self._kin.sees_all and not strays
-        if not strays and not self._sweeping:
+        left = {} if childless else self._strays.look(self._mains, self._serial)
+        self._alone = self._strays.certain and not left
+        if not left and not self._sweeping:
             for task in ended:
                 self._proceed(task)
             return
-        left: dict[int | None, list[int]] = {}
-        for pid in strays:
-            left.setdefault(self._owner_of(pid), []).append(pid)
         for task in ended:
             self._sweeping[task.ticket] = task
         for task in list(self._sweeping.values()):
@@ -281,50 +265,19 @@ class Resident:
                 self._sweep(task, left[task.ticket])
             else:
                 self._proceed(task)
-        self._end_unowned(left)
-
-    def _owner_of(self, pid: int) -> int | None:
-        """Return the ticket that an adopted process belongs to; None when nothing tells."""
-        stray = self._strays.get(pid)
-        if stray is None:
-            ticket = self._groups.get(group_of(pid))
-            if ticket is None:
-                ticket = mark_of(pid, self._token)
-            stray = self._strays[pid] = Stray(ticket, self._serial)
-        return stray.ticket
+        oldest = min((task.serial for task in self._tasks.values()), default=self._serial + 1)
+        self._strays.kill_unowned(left, self._tasks, oldest)
 
     def _sweep(self, task: Attempt, pids: list[int]) -> None:
         """End the leftovers of a command: at once, or after the grace when the task was asked to end."""
         now = time.monotonic()
         if task.in_grace(now):
-            for pid in pids:
-                stray = self._strays[pid]
-                if not stray.asked:
-                    stray.asked = True
-                    if group_of(pid) != task.group:  # the task's own group has been asked as one
-                        self._end_stray(task, pid, signal.SIGTERM)
+            self._strays.ask(pids, task.group)
             return
         if task.sweep_until is None:
             task.sweep_until = now + UNKILLABLE_S
             self._due = min(self._due, task.sweep_until)
-        for pid in pids:
-            self._end_stray(task, pid, signal.SIGKILL)
-
-    def _end_stray(self, task: Attempt, pid: int, number: int) -> None:
-        group = group_of(pid)
-        if group == task.group or (group not in self._groups and group not in (0, self._group)):
-            send_group(group, number)
-        send(pid, number)
-
-    def _end_unowned(self, left: dict[int | None, list[int]]) -> None:
-        """Kill strays of tasks that have ended, and nameless ones when every task that may own them has."""
-        oldest = min((task.serial for task in self._tasks.values()), default=self._serial + 1)
-        for ticket, pids in left.items():
-            if ticket in self._tasks:
-                continue
-            for pid in pids:
-                if ticket is not None or self._strays[pid].newest < oldest:
-                    send(pid, signal.SIGKILL)
+        self._strays.kill(pids, task.group)
 
     def _proceed(self, task: Attempt) -> None:
         self._sweeping.pop(task.ticket, None)
@@ -348,8 +301,6 @@ class Resident:
                 self._discard(task.pipes)
         del self._tasks[task.ticket]
         self._emit(task.ended(now))
-        if self._queue:
-            self._begin(self._queue.pop(next(iter(self._queue))))
 
     def _discard(self, pipes: Pipes) -> None:
         for fd in pipes[:2]:
@@ -360,6 +311,7 @@ class Resident:
     def _drain(self, task: Attempt, stream: int, fd: int) -> bool:
         """Take what is in the pipe and return whether it is empty: a hidden writer is not waited for."""
         try:
+            self._text(task, stream, os.read(fd, FEW))
             for _ in range(64):
                 self._text(task, stream, os.read(fd, READ))
         except BlockingIOError:
@@ -385,7 +337,7 @@ class Resident:
             task.kill_at = min(task.kill_at, now + grace_s)
         else:
             task.kill_at = now + grace_s
-            if grace_s > 0:
+            if grace_s > 0 and task.pid:
                 send_group(task.group, signal.SIGTERM)
                 send_group(task.group, signal.SIGCONT)  # a stopped process does not hear the first
         self._due = min(self._due, task.kill_at)
@@ -393,6 +345,8 @@ class Resident:
     def _expire(self, now: float) -> None:
         self._due = NEVER
         for task in list(self._tasks.values()):
+            if self._tasks.get(task.ticket) is not task:  # it ended with one before it
+                continue
             if task.deadline is not None and task.deadline <= now:
                 task.deadline = None
                 task.timed_out = True
@@ -424,11 +378,7 @@ class Resident:
         waiter = select.poll()
         waiter.register(self._wake, select.POLLIN)
         while time.monotonic() < until:
-            for pid in self._kin.strays((), 0):
-                group = group_of(pid)
-                if group not in (0, self._group):
-                    send_group(group, signal.SIGKILL)
-                send(pid, signal.SIGKILL)
+            self._strays.kill_all()
             try:
                 while os.wait4(-1, os.WNOHANG)[0]:
                     pass

@@ -14,6 +14,8 @@ _ABSENT = re.compile(
 _QUOTED = re.compile("'([^']+)'|\"([^\"]+)\"|\u2018([^\u2019]+)\u2019|`([^']+)'|<([^>]+)>")
 _WORD = re.compile("[^\\s:;,()'\"\u2018\u2019`<>=|&]+")
 _MODULE = re.compile(r"No module named '([\w.]+)'")
+_PLACE = re.compile(r"([^:]+):\d+(?::\d+)?:\s")
+"""Where a compiler or make stands: that file was there."""
 _LINES = 2000
 """Lines of output looked at; the reason stands near one end of it."""
 
@@ -38,8 +40,13 @@ def undeclared_file(
     for line in lines:
         if not _ABSENT.search(line):
             continue
+        beside = folders
+        place = _PLACE.match(line)
+        if place:
+            line = line[place.end() :]
+            beside = (posixpath.dirname(place[1]), *folders)
         for name in _names(line):
-            for path in _places(name, directory, folders):
+            for path in _places(name, directory, beside):
                 if path in asked or path in declared:
                     continue
                 asked.add(path)
@@ -70,7 +77,7 @@ def _places(name: str, directory: str, folders: Sequence[str]) -> Iterator[str]:
     name = name.removeprefix("@")
     if not name or name.startswith(("/", "~")) or "\0" in name:
         return
-    for folder in ("", *folders):
+    for folder in dict.fromkeys(("", *folders)):
         path = posixpath.normpath(posixpath.join(folder, name))
         if path not in (".", "..") and not path.startswith("../"):
             yield path
