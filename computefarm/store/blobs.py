@@ -21,7 +21,7 @@ from computefarm.messages import Digest
 
 from .claims import Claim, sweep
 from .copying import clone, copy, copy_hashed, hash_open, read_open, store_error, write_at
-from .shelf import BACKDATE_NS, READ, SMALL, OnLost, Shelf, identity_of
+from .shelf import BACKDATE_NS, READ, SMALL, TOUCH_EVERY_S, OnLost, Shelf, identity_of
 from .writer import BlobWriter
 
 INLINE = 1024 * 1024
@@ -243,27 +243,26 @@ class BlobStore(Shelf):
         except OSError as error:
             raise store_error(error, Path(dest_path).parent, f"create {Path(dest_path).name}") from error
         try:
-            self.copy_into(digest, target, dest_path)
+            self.copy_into(digest, target)
             found = os.fstat(target)
             if spare is not None and found.st_size != self.size(digest):
                 os.ftruncate(target, self.size(digest))
             if found.st_mode & 0o7777 != mode:
                 os.fchmod(target, mode)  # the umask, or a task before, took something away
+        except OSError as error:
+            _forget(dest_path)
+            raise store_error(error, Path(dest_path).parent, f"write {Path(dest_path).name}") from error
         except BaseException:
             _forget(dest_path)
             raise
         finally:
             os.close(target)
 
-    def copy_into(self, digest: Digest, target: int, name: str | Path = "the target") -> None:
-        """Fill the empty open file `target`, called `name` in errors, with a verified blob."""
+    def copy_into(self, digest: Digest, target: int) -> None:
+        """Fill the empty open file `target` with a verified blob; `OSError` when it cannot be written."""
         blob = self._known(digest)
         if blob.size <= SMALL:
-            data = self._load(digest, blob)
-            try:
-                write_at(target, data, 0)
-            except OSError as error:
-                raise store_error(error, Path(name).parent, _doing("copy", digest, blob.size)) from error
+            write_at(target, self._load(digest, blob), 0)
             return
         source = self._open(digest, blob)
         try:
@@ -276,8 +275,6 @@ class BlobStore(Shelf):
                 copied, _ = copy_hashed(source, target)
                 if copied != digest:
                     raise self._lose(digest, source, "was changed while it was copied")
-        except OSError as error:
-            raise store_error(error, Path(name).parent, _doing("copy", digest, blob.size)) from error
         finally:
             os.close(source)
 
@@ -309,12 +306,20 @@ class BlobStore(Shelf):
         return tuple(gone)
 
     def _remove_unpinned(self, digest: Digest) -> bool:
-        part = self._part_name()
+        part, path = self._part_name(), self.path(digest)
         with self._places:
+            blob = self._index.get(digest)
+            try:
+                used_at = os.lstat(path).st_mtime
+            except OSError:
+                used_at = 0.0
+            if blob is not None and used_at > blob.used_at + TOUCH_EVERY_S:
+                blob.used_at = used_at  # another process uses it; next time it stands elsewhere in the row
+                return False
             if not self._index.discard(digest, even_pinned=False):
                 return False
             try:
-                os.rename(self.path(digest), part)
+                os.rename(path, part)
             except OSError:
                 return True  # another process was faster
         _forget(part)  # a large file takes its time to go

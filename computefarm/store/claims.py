@@ -2,6 +2,7 @@
 
 A claim is a folder with a locked file in it. The kernel drops the lock with the process, however it ends;
 no process number is trusted, because numbers are reused and containers have their own.
+(A child that was forked without exec holds the lock too.)
 """
 
 from __future__ import annotations

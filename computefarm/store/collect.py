@@ -47,14 +47,19 @@ def collect(
     is a `TaskError` that names the output.
     With `consume`, files are moved into the store, not copied: the directory is not used again.
     """
-    return _Collection(directory, store, consume, max_files).run(outputs)
+    if not outputs:
+        return Collected((), ())
+    try:
+        return _Collection(directory, store, consume, max_files).run(outputs)
+    except OSError as error:
+        raise TaskError(f"outputs cannot be taken from {directory}: {error}") from error
 
 
 class _Collection:
     """One call of `collect`: first everything is found and checked, then stored."""
 
     def __init__(self, directory: Path, store: BlobStore, consume: bool, max_files: int) -> None:
-        self._base = os.path.realpath(directory)
+        self._base = _real(directory)
         self._store = store
         self._consume = consume
         self._max_files = max_files
@@ -237,6 +242,15 @@ class _Collection:
 
     def _named(self, path: str) -> str:
         return path if path == self._output.rstrip("/") else f"{path} (of {self._output})"
+
+
+def _real(directory: Path) -> str:
+    """Return where a directory really is; asking the kernel is quicker than following the path."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _place_of(opened, os.fspath(directory))
+    finally:
+        os.close(opened)
 
 
 def _place_of(source: int, name: str) -> str:

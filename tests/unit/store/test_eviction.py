@@ -136,3 +136,13 @@ def test_a_pin_may_come_before_the_blob(store: BlobStore) -> None:
     assert store.evict() == (other,)
     store.unpin([digest])
     assert store.evict() == (digest,)
+
+
+def test_what_another_process_used_lately_is_spared(store: BlobStore) -> None:
+    mine, shared = store.add_bytes(b"m" * 100), store.add_bytes(b"s" * 100)
+    store._index.get(shared).used_at -= 5_000  # type: ignore[union-attr]
+    store._index.get(mine).used_at -= 1_000  # type: ignore[union-attr]
+    store.limit_bytes = 150
+    os.utime(store.path(mine), (1, 1))
+    assert store.evict() == (mine,)
+    assert shared in store
