@@ -108,7 +108,8 @@ class Dispatch:
         """Recognise a task's last attempt, given up already, as running on `worker` after all."""
         self._queues.remove(task)
         task.move(TaskState.RUNNING)
-        attempt = Attempt(task.key, task.attempt, worker.name, task.queue.need, now, begun=True)
+        attempt = Attempt(task.key, task.attempt, worker.name, task.queue.need, now)
+        attempt.begun = attempt.adopted = True
         task.live = attempt
         task.worker = worker.name
         task.session.running += 1

@@ -247,6 +247,7 @@ class Members:
                 self._accept.give_back(attempt, now)
                 continue
             listed.discard(name)
+            attempt.adopted = True
             if attempt.backlog:
                 self._dispatch.begun(attempt, now)
             if attempt.halted:

@@ -104,6 +104,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     charge: Charge | None = None
     """What its host's ledger reserves for it while it occupies slots."""
     begun: bool = False
+    adopted: bool = False
+    """Found on a worker that came back, where it may have ended already: slots taken in our books only."""
     recalled: bool = False
     halted: bool = False
     result: Result | None = None

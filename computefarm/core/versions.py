@@ -13,6 +13,8 @@ Constraint = tuple[tuple[str, str], ...]
 
 _Key = tuple[tuple[int, int, str], ...]
 
+_ZERO: _Key = ((1, 0, ""),)
+
 
 def parse_constraint(text: str) -> Constraint:
     """Return the terms of `text`; raise `ValueError` with a text for people when it is not a constraint."""
@@ -52,9 +54,8 @@ def _key(version: str) -> _Key:
 
 def _holds(have: _Key, operator: str, wanted: _Key) -> bool:
     width = max(len(have), len(wanted))
-    zero = ((0, 0, ""),)
-    left = _no_trailing_zeros(have) + zero * (width - len(_no_trailing_zeros(have)))
-    right = _no_trailing_zeros(wanted) + zero * (width - len(_no_trailing_zeros(wanted)))
+    left = have + _ZERO * (width - len(have))
+    right = wanted + _ZERO * (width - len(wanted))
     match operator:
         case "==" | "=":
             return left == right or have[: len(wanted)] == wanted
@@ -68,9 +69,3 @@ def _holds(have: _Key, operator: str, wanted: _Key) -> bool:
             return left > right
         case _:
             return left < right
-
-
-def _no_trailing_zeros(key: _Key) -> _Key:
-    while key and key[-1] == (1, 0, ""):
-        key = key[:-1]
-    return key

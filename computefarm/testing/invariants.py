@@ -19,7 +19,8 @@ def check(manager: TaskManager) -> None:
             assert attempt.worker == worker.name
         width = sum(attempt.width for attempt in worker.running.values())
         assert worker.used == width, f"{worker.name} counts {worker.used} slots, {width} are taken"
-        assert worker.used <= worker.slots, f"{worker.name} has {worker.used} of {worker.slots} slots taken"
+        placed = sum(attempt.width for attempt in worker.running.values() if not attempt.adopted)
+        assert placed <= worker.slots, f"{worker.name} was given {placed} of {worker.slots} slots"
         assert worker.gpus_used == sum(attempt.need.gpus for attempt in worker.running.values())
         assert not worker.backlog or worker.used > 0, f"{worker.name} idles with work sent ahead"
         assert (worker.name in tables.free) == (worker.able and worker.free > 0)
@@ -31,11 +32,12 @@ def check(manager: TaskManager) -> None:
         assert task.live is attempt_or_none
         assert task.session.tasks[task.number] == task.key
         assert (task.done is not None) == (task.state is TaskState.ENDED)
-        places = [task.queued, task.looking, task.lacking > 0, bool(task.leader)]
+        awaits_inputs = task.lacking > 0 and task.live is None
+        places = [task.queued, task.looking, awaits_inputs, bool(task.leader)]
         if task.state is TaskState.WAITING:
             assert sum(places) == 1, f"task {task.key} waits nowhere or twice: {places}"
         else:
-            assert not (task.queued or task.looking or task.leader)
+            assert places == [False] * 4, f"task {task.key} waits and does not: {places}"
         for key in task.followers or ():
             assert tables.tasks[key].leader == task.key
         if task.leader:
@@ -60,9 +62,7 @@ def _check_counts(manager: TaskManager) -> None:
     }
     assert groups == dict(queued)
     assert tables.queues.waiting == sum(queued.values())
-    charged = Counter(
-        worker.host.host for worker in tables.workers.values() for _ in worker.running.values()
-    )
+    charged = Counter(worker.host.host for worker in tables.workers.values() for _ in worker.running.values())
     for host in tables.hosts.values():
         ledger = host.ledger
         assert ledger.live == charged[host.host], f"{ledger.live} charges on {host.host}"

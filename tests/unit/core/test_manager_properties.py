@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from computefarm.core.commands import Arrived, Found, Gone, LookUp, NotFound, Vanished
+from computefarm.core.commands import Found, Gone, LookUp, NotFound, Vanished
 from computefarm.messages import (
     Absent,
     Begun,
@@ -19,7 +19,6 @@ from computefarm.messages import (
     Finished,
     Goodbye,
     Halt,
-    Heartbeat,
     Need,
     Outcome,
     Result,
@@ -57,8 +56,20 @@ class Histories(RuleBasedStateMachine):
                 self.hold.append((to, message))
             elif isinstance(message, Done):
                 assert (message.session, message.task) in self.submitted
+                self.honest(message)
                 self.done[message.session, message.task] += 1
         self.farm.sent.clear()
+
+    def honest(self, done: Done) -> None:
+        """The result is the one of the attempt that is named as the last."""
+        if done.cached or not done.attempts:
+            return
+        last = done.attempts[-1].attempt
+        if done.result.outcome is Outcome.SUCCEEDED:
+            assert all(entry.digest[0] == last for entry in done.result.outputs)
+            assert all(entry.digest in self.farm.blobs for entry in done.result.outputs)
+        elif done.result.outcome is Outcome.FAILED and done.result.exit_code is not None:
+            assert done.result.reason == f"attempt {last}"
 
     # --- clients
 
@@ -68,9 +79,11 @@ class Histories(RuleBasedStateMachine):
         command=st.sampled_from("abc"),
         inputs=st.sets(st.sampled_from(BLOBS), max_size=2),
         cached=st.booleans(),
-        retries=st.integers(0, 1),
+        retries=st.integers(0, 3),
     )
-    def submit(self, client: str, need: Need, command: str, inputs: set[bytes], cached: bool, retries: int) -> None:
+    def submit(
+        self, client: str, need: Need, command: str, inputs: set[bytes], cached: bool, retries: int
+    ) -> None:
         self.number += 1
         files = tuple(FileEntry(f"i{digest[0]}", digest, 1) for digest in sorted(inputs))
         task = spec(
@@ -146,7 +159,11 @@ class Histories(RuleBasedStateMachine):
     def finish(self, run: tuple[str, Run], outputs: bool, run_s: float, fails: bool) -> None:
         peer, what = run
         made = (FileEntry("o", bytes([what.attempt, what.key % 256]) * 16, 1),) if outputs else ()
-        result = Result(Outcome.FAILED, exit_code=1) if fails else success(*made, run_s=run_s)
+        result = (
+            Result(Outcome.FAILED, exit_code=1, reason=f"attempt {what.attempt}")
+            if fails
+            else success(*made, run_s=run_s)
+        )
         self.farm.say(peer, Finished(what.key, what.attempt, result, what.epoch))
 
     @rule(run=runs)
@@ -170,7 +187,9 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 0.06, 1.1, 7.0]), awake=st.booleans())
     def wait(self, seconds: float, awake: bool) -> None:
         if awake:
-            self.farm.alive(*CLIENTS, *[p for p in self.peers.values() if p in self.farm.manager._tables.peers])
+            self.farm.alive(
+                *CLIENTS, *[p for p in self.peers.values() if p in self.farm.manager._tables.peers]
+            )
         self.farm.at(self.farm.now + seconds)
 
     @rule(load=st.floats(0, 3), limit=st.one_of(st.none(), st.floats(0.1, 2)))
