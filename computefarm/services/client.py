@@ -170,6 +170,7 @@ class ClientService:
         self._delivering: dict[int, tuple[Done, set[Digest]]] = {}
         self._awaiting: dict[Digest, list[int]] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._deliveries: dict[Path, Delivery] = {}
         self._down_text = ""
         self._down_since: float | None = None
         self._link = Link(
@@ -428,11 +429,14 @@ class ClientService:
 
     def _deliver(self, done: Done, entries: Sequence[FileEntry]) -> None:
         project = self._orders[done.task].project
+        delivery = self._deliveries.get(project)
+        if delivery is None:
+            delivery = self._deliveries[project] = Delivery(project)
 
         def then(_value: Any, error: BaseException | None) -> None:
             self._delivered(done, error)
 
-        self._offload.submit(lambda: Delivery(project).install(entries, from_store(self._store)), then)
+        self._offload.submit(lambda: delivery.install(entries, from_store(self._store)), then)
 
     def _delivered(self, done: Done, error: BaseException | None) -> None:
         if isinstance(error, StoreError):

@@ -69,6 +69,7 @@ class Execution:
         "running",
         "seq",
         "splitters",
+        "strays",
         "ticket",
     )
 
@@ -88,6 +89,7 @@ class Execution:
         self.pending_bytes = 0
         self.pending_since = 0.0
         self.live_bytes = 0
+        self.strays = False
         self.seq = 0
 
 
@@ -202,7 +204,13 @@ class Executions:
     def _prepare(self, execution: Execution) -> Path:
         directory = self._directories.make(f"{execution.run.key}-{execution.run.attempt}")
         execution.directory = directory
-        lay_out(self._store, execution.action.inputs, directory, execution.action.outputs)
+        lay_out(
+            self._store,
+            execution.action.inputs,
+            directory,
+            execution.action.outputs,
+            dirs=self._directories,
+        )
         return directory
 
     def _laid_out(self, execution: Execution, directory: Path | None, error: BaseException | None) -> None:
@@ -353,6 +361,7 @@ class Executions:
 
     def _command_ended(self, execution: Execution, event: Ended) -> None:
         execution.running = False
+        execution.strays = event.timed_out or event.signal is not None or bool(event.error)
         del self._by_ticket[execution.ticket]
         for stream, splitter in execution.splitters.items():
             rest = splitter.finish()
@@ -427,10 +436,12 @@ class Executions:
         directory, execution.directory = execution.directory, None
         if directory is None:
             return
+        # A process that outlived its task could still write there: such a directory serves nobody else.
+        reuse = execution.halted is None and not execution.strays
         if execution.action.inputs or execution.action.outputs:
-            self._offload.submit(lambda: self._directories.remove(directory))
+            self._offload.submit(lambda: self._directories.remove(directory, reuse=reuse))
         else:
-            self._directories.remove(directory)
+            self._directories.remove(directory, reuse=reuse)
 
     def close(self) -> None:
         """End everything at once, with nothing left behind."""
