@@ -16,7 +16,7 @@ from .authorized import Authorization, Authorized
 from .keys import KeyPair, PublicKey, check_curve
 from .monitor import FAILURES, Monitor
 from .refusals import Refusal, Refusals
-from .tcp import bind_error, far_end, hang_up
+from .tcp import bind_error, far_end, hang_up, shuffle_routes
 from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
 from .zap import DOMAIN, Door
 
@@ -71,6 +71,7 @@ class ManagerEnd:
         self._keys = keys
         self._table = table
         self._clock = clock
+        shuffle_routes()
         self._socket = context.socket(zmq.ROUTER)
         self._door: Door | None = None
         self._monitor: Monitor | None = None
@@ -218,7 +219,7 @@ class ManagerEnd:
         peer = _Peer(key, address, int(header.get(zmq.SRCFD)))
         if not key:
             self._refusals.add(address, "", "", "a message without a key")
-        elif _property(header, "Identity") or len(route) != 5 or route[0] != 0:
+        elif len(route) != 5 or route[0] != 0:
             self._refusals.add(address, key, "", "it chose its own routing id")
             peer.refused = True
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -12,6 +13,16 @@ import zmq
 from computefarm.errors import UsageError
 
 from .addresses import Address
+
+
+def shuffle_routes() -> None:
+    """Make the routing ids of the next ROUTER unpredictable; to be called before it is created.
+
+    ZeroMQ counts up from the C library's `rand()`, which nobody seeds. A peer that knows the next one can
+    choose it for itself, and ZeroMQ then aborts the whole process (an assertion in `add_out_pipe`).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "big")))
 
 
 def hang_up(descriptor: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -419,6 +421,22 @@ def test_chosen_routing_id_is_refused(manager: Manager, dealers: Dealers) -> Non
     wait_for(lambda: sum("chose its own routing id" in text for text in manager.refusals) >= 1)
 
     assert manager.got == []
+
+
+def test_routes_cannot_be_foretold() -> None:
+    script = (
+        "import zmq; from computefarm.transport.manager_end import ManagerEnd; "
+        "context = zmq.Context(); end = ManagerEnd(context); end.bind('inproc://x'); "
+        "peer = context.socket(zmq.DEALER); peer.connect('inproc://x'); peer.send_multipart([b'CFARM1', b'x']); "
+        "print(end.receive()[0].route.hex()); peer.close(); end.close(); context.term()"
+    )
+    routes = {
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    }
+
+    # A peer that takes the next route for itself brings ZeroMQ down.
+    assert len(routes) == 3
 
 
 def test_frame_over_the_limit_ends_only_that_connection(
