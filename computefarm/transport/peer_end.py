@@ -228,16 +228,17 @@ class PeerEnd:
         gave_up = self.state is not None and self.state.state in (LinkState.REFUSED, LinkState.STRANGER)
         if now - self._dialled_at >= (RETRY_S if gave_up else PATIENCE_S):
             self._dialled_at = now
+            told = self.state
             self.reconnect()
+            self.state = told
 
     def reconnect(self) -> None:
-        """Hang up and dial again at once."""
+        """Hang up and dial again at once; what then happens is told, even if it is no news."""
         if self._monitor is None:
             return
         with contextlib.suppress(zmq.ZMQError):  # there is nothing to hang up when ZeroMQ has given up
             self._socket.disconnect(self._endpoint)
-        if self.up:
-            self.state = None
+        self.state = None
         self._socket.connect(self._endpoint)
 
     def close(self) -> None:

@@ -330,6 +330,14 @@ def test_refused_peer_gets_in_once_its_key_is_allowed(manager: Manager, dial: Di
     assert manager.got[-1].identity.name == "late"
 
 
+def test_each_dial_on_demand_is_answered_anew(dial: Dial) -> None:
+    peer = dial(keys=KeyPair.make())
+    for _ in range(3):
+        peer.until(LinkState.REFUSED)
+        peer.events.clear()
+        peer.end.reconnect()
+
+
 def test_expired_key_and_key_from_elsewhere_are_refused(manager: Manager, dial: Dial) -> None:
     old, far = KeyPair.make(), KeyPair.make()
     manager.table.add(Authorization(role="worker", name="old", key=old.public, expires_at=1.0))
