@@ -33,6 +33,7 @@ from computefarm.messages import (
     FileEntry,
     Finished,
     FromManager,
+    Heartbeat,
     Hello,
     LoadReport,
     Message,
@@ -118,7 +119,13 @@ class Farm:
         peer = peer or name
         self.peer(peer, "worker", owner=owner, boot=boot)
         register = Register(
-            name, host or f"host-{name}", f"{name}.lan", "linux", slots, offers or (Offer("shell", "1.0"),), cpus=4
+            name,
+            host or f"host-{name}",
+            f"{name}.lan",
+            "linux",
+            slots,
+            offers or (Offer("shell", "1.0"),),
+            cpus=4,
         )
         return self.say(peer, msgspec.structs.replace(register, **fields))
 
@@ -161,8 +168,6 @@ class Farm:
 
     def alive(self, *peers: str) -> Farm:
         """Let some peers give a sign of life."""
-        from computefarm.messages import Heartbeat
-
         for peer in peers:
             self.say(peer, Heartbeat())
         return self
@@ -198,7 +203,7 @@ class Farm:
 
     def told(self, peer: str, kind: type[M]) -> list[M]:
         """Return and forget what a peer was told of one kind."""
-        found = [message for to, message in self.sent if to == peer and isinstance(message, kind)]
+        found: list[M] = [message for to, message in self.sent if to == peer and isinstance(message, kind)]
         self.sent = [
             (to, message) for to, message in self.sent if not (to == peer and isinstance(message, kind))
         ]

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from computefarm.core.worker import Quit, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.messages import (
+    Begun,
+    Declined,
+    Disconnect,
+    Drain,
+    Finished,
+    Goodbye,
+    Halt,
+    Heartbeat,
+    Leaving,
+    Offer,
+    Outcome,
+    Register,
+    Result,
+    Run,
+    Running,
+    Settled,
+    Want,
+    Welcome,
+)
+
+REGISTER = Register("w", "h", "h", "linux", 1, (Offer("shell"),))
+OK = Result(Outcome.SUCCEEDED, exit_code=0)
+
+
+def welcome(epoch: str = "e1") -> Welcome:
+    return Welcome(1, "1", "farm", epoch, 2.0)
+
+
+def run(key: int, attempt: int = 1, cpus: int = 1) -> Run:
+    return Run(key, attempt, f"t{key}", b"", cpus, epoch="e1")
+
+
+def session(slots: int = 1) -> WorkerSession:
+    made = WorkerSession("w", slots)
+    made.offer(REGISTER, 0.0)
+    made.connected(0.0)
+    made.receive(welcome(), 0.0)
+    return made
+
+
+def said(commands: list[WorkerCommand]) -> list[object]:
+    return [command.message for command in commands if isinstance(command, Say)]
+
+
+def test_it_registers_after_every_welcome() -> None:
+    made = WorkerSession("w", 3)
+    assert made.offer(REGISTER, 0.0) == []
+    made.connected(0.0)
+
+    (register,) = said(made.receive(welcome(), 0.0))
+    assert isinstance(register, Register)
+    assert (register.worker, register.slots, register.running) == ("w", 3, ())
+
+
+def test_it_starts_what_fits_and_keeps_the_rest() -> None:
+    made = session(2)
+
+    assert made.receive(run(1, cpus=2), 0.0) == [Start(run(1, cpus=2))]
+    assert made.receive(run(2), 0.0) == []
+    assert made.receive(run(3), 0.0) == []
+    assert made.ended(1, 1, OK, 1.0) == [Say(Finished(1, 1, OK, "e1")), Start(run(2)), Start(run(3))]
+
+
+def test_a_copy_of_a_run_is_not_started_again() -> None:
+    made = session(2)
+    made.receive(run(1), 0.0)
+    assert made.receive(run(1), 0.0) == []
+
+    made.ended(1, 1, OK, 1.0)
+    made.receive(Settled(((1, 1),)), 1.0)
+    assert made.receive(run(1), 2.0) == []
+
+
+def test_a_result_is_said_until_it_is_settled() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.ended(1, 1, OK, 1.0)
+    made.receive(Heartbeat(), 6.0)
+    assert Finished(1, 1, OK, "e1") in said(made.tick(7.0))
+
+    made.receive(Settled(((1, 1),)), 8.0)
+    made.receive(Heartbeat(), 13.0)
+    assert said(made.tick(14.0)) == [Heartbeat()]
+
+
+def test_what_ended_while_the_line_was_down_is_said_on_the_next() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+    assert made.ended(1, 1, OK, 2.0) == []
+
+    register, finished = said(made.receive(welcome(), 3.0))
+    assert isinstance(register, Register)
+    assert register.running == (Running(1, 1, "e1"),)
+    assert finished == Finished(1, 1, OK, "e1")
+
+
+def test_what_has_not_begun_when_the_line_breaks_never_begins() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+    made.disconnected(1.0)
+
+    assert made.ended(1, 1, OK, 2.0) == []
+    made.receive(welcome(), 3.0)
+    assert made.running == ()
+
+
+def test_another_epoch_stops_what_an_earlier_one_started() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+    stop, register = made.receive(welcome("e2"), 2.0)
+
+    assert isinstance(stop, Stop)
+    assert (stop.key, stop.attempt) == (1, 1)
+    assert said([register])[0].running == ()  # type: ignore[attr-defined]
+    fresh = Run(1, 1, "other", b"", epoch="e2")
+    assert made.receive(fresh, 3.0) == []  # the slot is still taken
+    assert made.ended(1, 1, Result(Outcome.CANCELLED), 4.0) == [Start(fresh)]
+
+
+def test_the_same_epoch_lets_it_go_on() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+
+    assert [type(command) for command in made.receive(welcome(), 2.0)] == [Say]
+    assert made.running == (run(1),)
+
+
+def test_what_has_not_begun_is_given_back_when_halted() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+
+    assert made.receive(Halt(2, 1, "recalled", True), 1.0) == [Say(Declined(2, 1, "recalled"))]
+    assert made.ended(1, 1, OK, 2.0) == [Say(Finished(1, 1, OK, "e1"))]
+
+
+def test_what_runs_is_stopped_when_halted_but_not_when_only_recalled() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+
+    assert made.receive(Halt(1, 1, "recalled", True), 1.0) == []
+    assert made.receive(Halt(1, 1, "cancelled"), 1.0) == [Stop(1, 1, "cancelled")]
+    assert made.receive(Halt(1, 1, "cancelled"), 1.0) == []
+
+
+def test_a_halt_for_something_unknown_is_answered() -> None:
+    made = session()
+
+    assert made.receive(Halt(9, 1), 1.0) == [Say(Declined(9, 1, "not here"))]
+    assert made.receive(run(9), 2.0) == []
+
+
+def test_a_drained_worker_gives_back_finishes_and_quits() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+
+    assert said(made.receive(Drain(), 1.0)) == [Leaving(), Declined(2, 1, "draining")]
+    assert said(made.receive(run(3), 1.0)) == [Declined(3, 1, "draining")]
+    assert said(made.ended(1, 1, OK, 2.0)) == [Finished(1, 1, OK, "e1")]
+    assert made.receive(Settled(((1, 1),)), 3.0) == [Say(Goodbye("drained")), Quit("drained")]
+
+
+def test_what_could_not_be_started_is_declined_and_frees_its_slot() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+
+    commands = made.decline(1, 1, "inputs absent", 1.0, (b"a" * 32,))
+
+    assert commands == [Say(Declined(1, 1, "inputs absent", (b"a" * 32,))), Start(run(2))]
+
+
+def test_it_says_when_an_attempt_has_begun() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+
+    assert made.begun(1, 1, 1.0) == [Say(Begun(1, 1))]
+    assert made.begun(2, 1, 1.0) == []
+
+
+def test_it_beats_only_when_it_has_said_nothing() -> None:
+    made = session()
+    assert made.next_deadline() == 2.0
+    assert made.tick(1.9) == []
+    assert made.tick(2.0) == [Say(Heartbeat())]
+    assert made.next_deadline() == 4.0
+
+
+def test_a_silent_manager_is_called_again() -> None:
+    made = session()
+    for second in (2.0, 4.0):
+        made.tick(second)
+
+    (command,) = made.tick(6.0)
+    assert isinstance(command, Reconnect)
+    assert made.next_deadline() is None
+
+
+def test_outputs_are_uploaded_when_wanted() -> None:
+    assert session().receive(Want((b"o" * 32,)), 1.0) == [Upload((b"o" * 32,))]
+
+
+def test_some_refusals_are_final() -> None:
+    assert session().receive(Disconnect("protocol", "say Hello first"), 1.0) == [Reconnect("say Hello first")]
+    assert session().receive(Disconnect("name", "taken"), 1.0) == [Quit("taken", "name")]
