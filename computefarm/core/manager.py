@@ -114,6 +114,7 @@ class TaskManager:
     def connect(self, peer: PeerId, role: str, hello: Hello, now: float, *, owner: str = "") -> list[Command]:
         """Make `peer` known; the commands hold the `Welcome`, or a `Disconnect` and a `Drop`.
 
+        A known peer has connected anew: a worker must register, a client submit again what has not ended.
         `role` and `owner` come from its key, never from itself.
         """
         welcome = Welcome(PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer)
@@ -220,10 +221,8 @@ class TaskManager:
             case Ask():
                 self._answer(peer, message, now)
             case Hello():
-                welcome = Welcome(
-                    PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer.peer
-                )
-                self._tables.say(peer.peer, welcome, now)
+                text = "Hello is said once on a connection"
+                self._members.turn_away(peer.peer, "protocol", text, now)
             case Absent():
                 self._absent(peer, message, now)
             case Goodbye():
@@ -241,9 +240,7 @@ class TaskManager:
             return
         worker = self._worker(peer)
         if worker is None:
-            text = "register before anything else"
-            self._members.turn_away(peer.peer, "protocol", text, now)
-            return
+            return  # said on an earlier connection; its registration will tell what it has in hand
         match message:
             case Finished():
                 self._accept.finished(worker, message, now)

@@ -57,9 +57,9 @@ class Members:
         if role not in ROLES:
             self.turn_away(peer, "role", f"{role!r} is not a role", now)
             return False
-        if peer in self._tables.peers:  # a copy of its Hello
-            self._tables.say(peer, welcome, now)
-            return True
+        known = self._tables.peers.get(peer)
+        if known is not None:  # the same process on a new connection: what was in flight may be lost
+            self.part(known, "its connection ended", now, at_once=False)
         self._tables.peers[peer] = Peer(peer, role, owner, hello.boot, hello.host, hello.hostname, now, now)
         self._tables.say(peer, welcome, now)
         return True

@@ -49,7 +49,8 @@ class Line:
     def __init__(self, world: World, process: Process) -> None:
         self.world = world
         self.process = process
-        self.peer = f"p{next(world.names)}"
+        # A shell may give a returning process its old name or a new one.
+        self.peer = f"{process.name}.{process.life}" if world.stable_names else f"p{next(world.names)}"
         self.open = True
         self.last = {"up": world.now, "down": world.now}
         if world.up:
@@ -96,7 +97,7 @@ class Line:
         self.open = False
         rng = self.world.random
         if rng.random() < 0.7:
-            self.world.after(rng.expovariate(1), lambda: self.world.fact(Gone(self.peer)))
+            self.world.after(rng.expovariate(1), lambda: self.known() and self.world.fact(Gone(self.peer)))
         if rng.random() < 0.7:
             self.world.after(rng.expovariate(1), lambda: self.process.unplugged(self))
 
@@ -132,7 +133,7 @@ class Process:
 
     def redial(self) -> None:
         if self.line is not None and self.line.open and self.world.random.random() < 0.5:
-            self.world.fact(Gone(self.line.peer))
+            self.line.known() and self.world.fact(Gone(self.line.peer))
         self.line = None
         life = self.life
         self.world.after(self.world.random.expovariate(1), lambda: self.redialled(life))

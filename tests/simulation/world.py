@@ -39,6 +39,7 @@ class World:
         self, seed: int, *, workers: int = 3, clients: int = 2, tasks: int = 12, chaos_s: float = 60.0
     ) -> None:
         self.random = random.Random(seed)
+        self.stable_names = seed % 2 == 0
         self.now = 0.0
         self.chaos_s = chaos_s
         self.events: list[tuple[float, int, Callable[[], None]]] = []

@@ -71,10 +71,24 @@ def test_a_role_may_not_say_everything(role: str, message: ToManager) -> None:
     assert [type(command) for command in farm.others] == [Drop]
 
 
-def test_a_worker_registers_before_anything_else() -> None:
-    farm = Farm().peer("w1", "worker").say("w1", Begun(1, 1))
+def test_a_worker_that_has_not_registered_is_not_listened_to() -> None:
+    farm = (
+        Farm()
+        .client()
+        .peer("w1", "worker")
+        .submit(1)
+        .say("w1", Begun(1, 1))
+        .say("w1", Finished(1, 1, success()))
+    )
 
-    assert [said.code for said in farm.told("w1", Disconnect)] == ["protocol"]
+    assert farm.told("w1", Disconnect) == []
+    assert farm.manager.status(0.0).waiting == 1
+
+
+def test_hello_is_the_shells_to_report() -> None:
+    farm = Farm().client().say("c1", Hello(1, "1", "client", "b"))
+
+    assert [said.code for said in farm.told("c1", Disconnect)] == ["protocol"]
 
 
 def test_a_submission_that_refers_to_no_need_is_refused_whole() -> None:

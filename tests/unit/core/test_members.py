@@ -68,6 +68,25 @@ def test_what_a_returning_worker_does_not_have_is_sent_again() -> None:
     assert farm.run("w1-again").attempt == 2
 
 
+def test_a_known_peer_on_a_new_connection_is_given_nothing_before_it_has_registered() -> None:
+    farm = Farm().client().worker("w1", 2, boot="b").submit(1)
+    farm.run()
+    farm.peer("w1", "worker", boot="b").submit(2)
+    assert farm.told("w1", Run) == []
+
+    farm.say("w1", replace(REGISTER, slots=2))
+    assert sorted((run.name, run.attempt) for run in farm.told("w1", Run)) == [("t1", 2), ("t2", 1)]
+
+
+def test_a_known_client_on_a_new_connection_is_asked_again_for_what_is_missing() -> None:
+    task = spec(1, action=action(inputs=(FileEntry("a", b"a" * 32, 1),)))
+    farm = Farm().client().submit(task)
+    farm.told("c1", Want)
+    farm.client().submit(task)
+
+    assert farm.told("c1", Want) == [Want((b"a" * 32,))]
+
+
 def test_what_a_returning_worker_should_not_have_is_stopped() -> None:
     farm = Farm().client().worker("w1", boot="b").submit(1)
     run = farm.run()
