@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from computefarm.sandbox import spawner as spawner_module
 from computefarm.sandbox.kin import mark_of, parent_of, processes
 from computefarm.sandbox.launching import spawn_without_posix_spawn
 from computefarm.sandbox.resident import FILES
@@ -297,10 +298,10 @@ def test_daemonised_grandchildren_do_not_outlive_the_task(owner: Owner, clear: s
 
 @linux_only
 def test_daemon_of_one_task_lives_while_its_task_does(owner: Owner) -> None:
+    os.mkfifo(owner.folder / "gate")
     owner.launch(
         1, "setsid -f sh -c 'echo $$ > pid.a; sleep 60' >/dev/null 2>&1; read x < gate; kill -0 $(cat pid.a)"
     )
-    os.mkfifo(owner.folder / "gate")
     (daemon,) = pids_in(owner.folder, 1)
     owner.launch(2, "true")  # its end makes the spawner look around
     owner.end_of(2)
@@ -447,6 +448,72 @@ def test_spawner_killed_is_noticed_and_its_tasks_are_ended(tmp_path: Path) -> No
     owner.spawner.flush()  # says nothing; whoever receives next is told
     with pytest.raises(SpawnerDied):
         owner.spawner.receive()
+
+
+NO_REAPER = "import computefarm.sandbox.kin as kin\nkin.become_subreaper = lambda: False\n"
+NO_LISTING = """
+import os
+def refuse(path, *rest, real=os.open):
+    if str(path).endswith("/children"):
+        raise FileNotFoundError(path)
+    return real(path, *rest)
+os.open = refuse
+"""
+
+
+@pytest.fixture(params=[NO_REAPER, NO_LISTING], ids=["no-reaper", "no-listing"])
+def poor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Owner]:
+    """A spawner on a system that shows it less: macOS, or a kernel without the list of children."""
+    before, import_, after = spawner_module._BOOT.partition("from computefarm.sandbox.resident")
+    monkeypatch.setattr(spawner_module, "_BOOT", before + request.param + import_ + after)
+    owner = Owner(tmp_path)
+    yield owner
+    owner.spawner.close()
+    assert not owner.spawner.alive
+
+
+def test_poor_system_tells_the_truth_too(poor: Owner) -> None:
+    ended, out, _ = poor.run("sleep 60 & echo $! > pid.a; echo hello", "exit 7")
+
+    assert (ended.exit_code, ended.command, out) == (7, 1, "hello\n")
+    wait_until(lambda: gone(*pids_in(poor.folder, 1)), 2)
+
+
+def test_poor_system_times_out_and_halts(poor: Owner) -> None:
+    poor.launch(1, "trap '' TERM; echo $$ > pid.a; while :; do sleep 0.05; done", timeout_s=0.2, grace_s=0.2)
+    poor.launch(2, "sh -c 'echo $$ > pid.b; sleep 60'; true")
+    pids = pids_in(poor.folder, 2)
+    poor.spawner.halt(2)
+
+    assert poor.end_of(1).timed_out
+    assert poor.end_of(2).halted
+    wait_until(lambda: all(map(gone, pids)), 2)
+
+
+def test_poor_system_closes(poor: Owner) -> None:
+    poor.launch(1, "sleep 60 & echo $! > pid.a; echo $$ > pid.b; sleep 60")
+    pids = pids_in(poor.folder, 2)
+    poor.spawner.close()
+
+    wait_until(lambda: all(map(gone, pids)), 2)
+
+
+@linux_only
+@pytest.mark.parametrize("poor", [NO_LISTING], indirect=True)
+def test_daemons_are_found_without_the_list_when_the_spawner_is_idle(poor: Owner) -> None:
+    poor.run(
+        "setsid -f sh -c 'echo $$ > pid.a; sleep 60' >/dev/null 2>&1; while [ ! -s pid.a ]; do sleep 0.01; done"
+    )
+
+    assert gone(*pids_in(poor.folder, 1))
+
+
+def test_many_on_a_poor_system(poor: Owner) -> None:
+    for ticket in range(200):
+        poor.launch(ticket, f"echo {ticket}")
+    poor.end_of(*range(200))
+
+    assert all(poor.text(ticket) == f"{ticket}\n" for ticket in range(200))
 
 
 # --- floods, crowds and length ------------------------------------------------------------------------
