@@ -133,9 +133,11 @@ class Link:
         for event in end.events():
             if event.state is LinkState.UP:
                 self._greet(channel)
-            elif channel == "control":
-                if event.state in (LinkState.REFUSED, LinkState.STRANGER):
-                    self._redial_at = self._loop.clock() + REDIAL_S
+                continue
+            if event.state in (LinkState.REFUSED, LinkState.STRANGER):
+                # ZeroMQ gives up after these; both connections are dialled again together.
+                self._redial_at = self._loop.clock() + REDIAL_S
+            if channel == "control":
                 self._down(event)
         try:
             received = end.receive()

@@ -64,6 +64,9 @@ log = logging.getLogger("computefarm.taskmanager")
 BATCH_BYTES = 1024 * 1024
 """A frame of messages is closed when the large fields in it exceed this."""
 
+REVIEW_S = 1.0
+"""How soon an idle manager notices that a key was revoked or has expired."""
+
 BACKLOG_FRAMES = 2000
 """Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
 
@@ -123,6 +126,7 @@ class TaskManagerService:
         """Register the port and start the storage thread."""
         self._loop = loop
         self._clock = loop.clock
+        self._review_at = loop.clock() + REVIEW_S
         self.core = TaskManager(
             farm=self.farm,
             version=__version__,
@@ -150,15 +154,22 @@ class TaskManagerService:
 
     def tick(self, now: float) -> None:
         """Let the core and the puller act on the passing of time."""
+        if now >= self._review_at:
+            # An idle port must be looked at, or a revoked key would stay connected until somebody speaks.
+            self._review_at = now + REVIEW_S
+            self._readable()
         self._obey(self.core.tick(now))
         self._puller.tick(now)
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
-        times = [t for t in (self.core.next_deadline(), self._puller.next_deadline()) if t is not None]
+        deadline = self._review_at
+        for part in (self.core.next_deadline(), self._puller.next_deadline()):
+            if part is not None and part < deadline:
+                deadline = part
         if self._bulk_blocked or self._dirty:
-            times.append(self._clock() + 0.01)
-        return min(times, default=None)
+            deadline = min(deadline, self._clock() + 0.01)
+        return deadline
 
     def flush(self) -> None:
         """Hand gathered look-ups to the storage thread and gathered messages to the socket."""
