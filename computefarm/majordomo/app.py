@@ -31,6 +31,8 @@ from .commands_doit import (
 
 LATER = {
     "run": "computefarm.majordomo.command_run:Run",
+    "init": "computefarm.majordomo.commands_start:InitCommand",
+    "join": "computefarm.majordomo.commands_start:JoinCommand",
     "status": "computefarm.majordomo.commands:StatusCommand",
     "why": "computefarm.majordomo.commands:WhyCommand",
     "history": "computefarm.majordomo.commands:HistoryCommand",
