@@ -1,0 +1,14 @@
+"""How benchmarks start the commands: in homes of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import computefarm
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment without anything of the user's own farm."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("CF_", "DOIT_"))}
+    return {**env, "CF_HOME": str(home), "PYTHONPATH": str(Path(computefarm.__file__).parent.parent)}
