@@ -115,10 +115,8 @@ class PlainProgress(Quiet):
         self._flusher: threading.Thread | None = None
 
     def run_started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
-        """Begin; say which farm is used unless it is this machine."""
+        """Begin to measure and to flush."""
         super().run_started(run_id, total, selected, backend_name)
-        if backend_name != "local":
-            self.say(f"run {run_id} on farm {backend_name}")
         self._flusher = threading.Thread(target=self._flush_on, name="progress", daemon=True)
         self._flusher.start()
 

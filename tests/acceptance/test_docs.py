@@ -1,0 +1,154 @@
+"""The documentation is true: its examples run, its tables are complete, its links lead somewhere.
+
+`<!-- file: NAME -->` before a block puts it into a file; `<!-- run -->` runs the block's `$` lines, and each other
+line must be part of what the command above it printed, in order. A page is one session in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from computefarm import capability, messages
+from computefarm.majordomo.app import LATER
+from computefarm.settings import SETTINGS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(
+    r"^<!-- (run|file: (?P<name>\S+)) -->\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+RUNNABLE = [page for page in PAGES if "<!-- run -->" in page.read_text()]
+
+
+class Session:
+    """A shell's worth of commands: the folder stays, background processes end with the page."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.folder = folder
+        self.environ = environ
+        self.background: list[subprocess.Popen[bytes]] = []
+
+    def run(self, line: str, expected: list[str]) -> None:
+        """Run one line, check what it prints."""
+        if line.endswith("&"):
+            self.start(line[:-1])
+            return
+        script = f"set -o pipefail; {line}\ncode=$?; pwd > $PWD_FILE; exit $code"
+        where = self.folder / ".where"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder, env={**self.environ, "PWD_FILE": str(where)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"$ {line}\nexit {done.returncode}:\n{done.stdout}"
+        left = done.stdout
+        for text in expected:
+            assert text in left, f"$ {line}\nprinted no {text!r} here:\n{done.stdout}"
+            left = left.partition(text)[2]
+        self.folder = Path(where.read_text().strip())
+
+    def start(self, line: str) -> None:
+        """Start one line in the background; like a shell, take note as soon as it ends."""
+        command = ["bash", "-c", f"exec {line}"]
+        with (self.folder / "background.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdout=log, stderr=log, start_new_session=True
+            )
+        self.background.append(process)
+        threading.Thread(target=process.wait, daemon=True).start()
+
+    def end(self) -> None:
+        """End what the page left running."""
+        for process in self.background:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                pytest.fail("a page left a process running")
+
+
+@pytest.fixture
+def session(machine: Any, tmp_path: Path) -> Iterator[Session]:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = Session(folder, {**machine.environ, "CF_PORT": str(port)})
+    yield made
+    machine.call("cf-taskmanager", "stop", cwd=tmp_path)
+    made.end()
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_s_examples_do_what_it_says(page: Path, session: Session) -> None:
+    top = session.folder
+    for block in BLOCK.finditer(page.read_text()):
+        if block["name"]:
+            path = top / block["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block["text"])
+            continue
+        commands: list[tuple[str, list[str]]] = []
+        for line in block["text"].splitlines():
+            if line.startswith("$ "):
+                commands.append((line[2:], []))
+            else:
+                commands[-1][1].append(line)
+        for command, expected in commands:
+            session.run(command, expected)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def first_column(page: str, after: str) -> list[str]:
+    text = (ROOT / "docs/reference" / page).read_text().partition(after)[2]
+    return re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+
+
+def test_the_protocol_page_has_every_message_with_its_meaning() -> None:
+    page = (ROOT / "docs/reference/protocol.md").read_text()
+    for union, title in (
+        (messages.ToManager, "## To the manager"),
+        (messages.FromManager, "## From the manager"),
+    ):
+        section = page.partition(title)[2].partition("\n## ")[0]
+        expected = {
+            one.__struct_config__.tag: " ".join(one.__doc__.split("\n\n")[0].split())
+            for one in get_args(union)
+        }
+        assert dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", section, re.MULTILINE)) == expected
+
+
+def test_every_setting_is_described() -> None:
+    described = first_column("configuration.md", "<!-- settings -->")
+
+    assert [name for name in described if not name.startswith("~")] == [setting.key for setting in SETTINGS]
+
+
+def test_every_field_of_a_capability_file_is_described() -> None:
+    assert first_column("capabilities.md", "<!-- fields -->") == list(capability.FIELDS)
+
+
+def test_every_command_is_described() -> None:
+    section = (
+        (ROOT / "docs/reference/commands.md").read_text().partition("## majordomo")[2].partition("\n## ")[0]
+    )
+
+    assert {name.split()[0] for name in re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)} >= set(LATER)
