@@ -115,10 +115,8 @@ class Resident:
         if children:
             os.read(self._wake, 4096)
             self._reap()
-        if self._due < NEVER:
-            now = time.monotonic()
-            if now >= self._due:
-                self._expire(now)
+        if self._due < NEVER and (now := time.monotonic()) >= self._due:
+            self._expire(now)
         while self._queue and len(self._tasks) < self._slots:
             self._begin(self._queue.pop(next(iter(self._queue))))
         if self._urgent or self._blocked:
@@ -322,6 +320,8 @@ class Resident:
 
     def _halt(self, ticket: int, grace_s: float) -> None:
         task = self._tasks.get(ticket)
+        if task is not None and grace_s == RECALL:
+            return
         if task is not None:
             task.halted = True
             self._ask_to_end(task, grace_s, time.monotonic())

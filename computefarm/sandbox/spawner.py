@@ -20,7 +20,7 @@ import msgspec
 
 from computefarm.errors import FarmError
 
-from .channel import ENDED, HALT, LAUNCH, STARTED, TEXT, Channel, ChannelClosed, Frame
+from .channel import ENDED, HALT, LAUNCH, RECALL, STARTED, TEXT, Channel, ChannelClosed, Frame
 from .kin import end_marked, send_group
 
 _BOOT = """\
@@ -174,6 +174,14 @@ class Spawner:
         """Queue the end of a task: TERM to its group, KILL after the grace; `Ended` still comes."""
         if ticket in self._running:
             self._channel.put((HALT, ticket, grace_s))
+
+    def recall(self, ticket: int) -> None:
+        """Queue the withdrawal of a task that still waits for its turn: `Ended` comes without `Started`.
+
+        One that has begun goes on undisturbed.
+        """
+        if ticket in self._running:
+            self._channel.put((HALT, ticket, RECALL))
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it; a dead spawner is `receive`'s to report."""
