@@ -37,6 +37,10 @@ class Files:
         """Numbers of the saved states that hold now."""
         self._stale: set[int] = set()
         self._numbers: dict[str, set[int]] = {}
+        self._folders: dict[str, set[str]] = {}
+        """Names that a listing has shown; one look at a folder instead of one at each of its files."""
+        self._asked: dict[str, int] = {}
+        self._worth_listing = 16
 
     def stat(self, path: str) -> os.stat_result | None:
         """Return what the system says of a file, None when it does not exist."""
@@ -53,6 +57,15 @@ class Files:
 
     def exists(self, path: str) -> bool:
         """Say whether a file or folder is there."""
+        folder, slash, name = path.rpartition("/")
+        folder = folder or slash
+        known = self._folders.get(folder)
+        if known is not None and name in known:
+            return True
+        if known is None:
+            asked = self._asked[folder] = self._asked.get(folder, 0) + 1
+            if asked == self._worth_listing:
+                self._folders[folder] = _names_in(folder)
         return self.stat(path) is not None
 
     def forget(self, paths: Iterable[str] | None = None) -> None:
@@ -63,9 +76,18 @@ class Files:
             self.fresh.clear()
             self._stale.clear()
             self._numbers.clear()
+            self._asked.clear()
+            if self._folders:
+                # Tasks keep coming in between: list less eagerly, so that the cost stays bounded.
+                self._folders.clear()
+                self._worth_listing *= 2
             return
         for path in paths:
             self._stats.pop(path, None)
+            folder, slash, name = path.rpartition("/")
+            folder = folder or slash
+            if folder in self._folders:
+                self._folders[folder].discard(name)
             self._states.pop(path, None)
             for number in self._numbers.pop(path, ()):
                 self.fresh.discard(number)
@@ -119,6 +141,15 @@ class Files:
         state = FileState(path, found.st_size, _settled_time(found), digest)
         self._states[path] = state
         return state
+
+
+def _names_in(folder: str) -> set[str]:
+    """Return what is in a folder, but for links, which may lead nowhere."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if not entry.is_symlink()}
+    except OSError:
+        return set()
 
 
 def _settled_time(found: os.stat_result) -> int:

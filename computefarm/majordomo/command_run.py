@@ -13,7 +13,6 @@ from typing import Any
 
 from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
-from doit.control import TaskControl
 from doit.reporter import ConsoleReporter
 from doit.task import Stream
 
@@ -23,6 +22,7 @@ from computefarm.home import Home
 from computefarm.settings import Settings, load_settings
 
 from .commands_doit import DATABASE, Own, shown
+from .dispatch import Control
 from .reporting import RunWatcher
 from .runner import FarmRunner, RunOptions
 from .watching import Watching
@@ -169,8 +169,8 @@ class Run(Own, DoitRun):
             shown(error)
         return code
 
-    def _control(self, single: bool, auto_delayed_regex: bool) -> TaskControl:
-        control = TaskControl(self.task_list, auto_delayed_regex=auto_delayed_regex)
+    def _control(self, single: bool, auto_delayed_regex: bool) -> Control:
+        control = Control(self.task_list, auto_delayed_regex=auto_delayed_regex)
         control.process(self.sel_tasks)
         if single:
             for name in control.selected_tasks:

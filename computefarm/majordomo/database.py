@@ -151,6 +151,12 @@ class Database:
 
     # --- our own door --------------------------------------------------------------------------------
 
+    def row(self, task_id: str) -> tuple[Any, ...] | None:
+        """Return a task's row as it was read, None when there is none or it has been opened as an entry."""
+        if not self._loaded:
+            self._load()
+        return self._rows.get(task_id)
+
     def entry(self, task_id: str) -> Entry | None:
         """Return what is known of a task."""
         entry = self._entries.get(task_id)

@@ -193,21 +193,41 @@ class FarmRunner(Runner):
     def _take(self, node: Any) -> None:
         task = node.task
         if not task._actions:
+            # A group, or a task that only stands for others.
             if self.select_task(node, self._tasks):
                 self._run_here(node)
             else:
                 self._back.appendleft(node)
             return
-        if self._farm.needs(task) is not None:
+        needs = self._farm.needs(task)
+        if needs is None and (self._local_node is not None or self._parked):
+            # Looked at when its turn comes: the tasks before it may still change what it depends on.
+            self._parked.append(node)
+        elif self._nothing_to_do(node, needs.capability if needs else ""):
+            self._back.appendleft(node)
+        elif needs is not None:
             self._mixed = True
             if not self.select_task(node, self._tasks) or not self._flights.add(node):
                 self._back.appendleft(node)
-            return
-        if self._local_node is not None or self._parked:
-            # Looked at when its turn comes: the tasks before it may still change what it depends on.
-            self._parked.append(node)
         else:
             self._start_local(node)
+
+    def _nothing_to_do(self, node: Any, capability: str) -> bool:
+        """Settle the common case of a task that is up to date, as `select_task` would."""
+        if node.run_status is not None or self.always_execute or node.bad_deps or node.ignored_deps:
+            return False
+        task = node.task
+        try:
+            if not self.dep_manager.nothing_to_do(task):
+                return False
+        except OSError:
+            return False  # `select_task` meets it again, and reports it
+        node.run_status = "up-to-date"
+        self.reporter.get_status(task)
+        task.overwrite_verbosity(self.stream)
+        self.reporter.skip_uptodate(task)
+        self.watching.up_to_date(task.name, capability)
+        return True
 
     def _start_parked(self) -> None:
         while self._parked and self._local_node is None and not self._halted():

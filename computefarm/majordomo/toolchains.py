@@ -48,7 +48,8 @@ class Toolchains:
         """Return the toolchain for a need; None when nothing offers it now or any will do."""
         if asked.any_toolchain:
             return None
-        key = (asked.capability, asked.version, tuple(sorted(asked.tags.items())))
+        tags = tuple(sorted(asked.tags.items())) if asked.tags else ()
+        key = (asked.capability, asked.version, tags)
         try:
             return self._chosen[key]
         except KeyError:
