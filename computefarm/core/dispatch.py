@@ -17,13 +17,13 @@ from .queues import fairness
 from .state import Attempt, Group, Queue, Task, TaskState, Worker
 from .tables import Tables
 
-SHORT_S = 0.005
-"""Tasks up to this long are sent ahead at full credit."""
+AHEAD_S = 0.020
+"""Seconds of work per slot that are sent ahead: what a worker does while messages gather and travel."""
 
 LONG_S = 0.050
 """Tasks from this length on are never sent ahead; what waits longer is recalled when others idle."""
 
-CREDIT = 4.0
+CREDIT = 16.0
 """Tasks sent ahead per slot, at most."""
 
 LOOK_PAST = 8
@@ -273,6 +273,11 @@ class Dispatch:
             self._send(task, worker, now, ahead=True)
             queues = [queue for queue in queues if queue.groups]
 
+    @property
+    def ahead(self) -> int:
+        """Return how many tasks wait at their workers."""
+        return len(self._ahead)
+
     def recall(self, now: float) -> None:
         """Ask for the return of what was sent ahead and still waits there while another worker idles."""
         self._recall_after = now + LONG_S
@@ -318,4 +323,4 @@ def _credit(task: Task) -> float:
     run_s = task.kind.run_s
     if run_s is None or run_s >= LONG_S:
         return 0.0
-    return CREDIT * min(1.0, (LONG_S - run_s) / (LONG_S - SHORT_S))
+    return min(CREDIT, AHEAD_S / run_s) if run_s > 0 else CREDIT

@@ -164,6 +164,11 @@ class TaskManager:
         self._report.look(now)
         return self._turn(now)
 
+    @property
+    def sent_ahead(self) -> int:
+        """Return how many tasks lie ready at busy workers."""
+        return self._dispatch.ahead
+
     def next_deadline(self) -> float | None:
         """Return when to call `tick`."""
         deadline = self._sweep_at

@@ -79,6 +79,14 @@ class Stop(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Recall(msgspec.Struct, frozen=True):
+    """Give this attempt back with `decline` if its first command has not been started; else let it run."""
+
+    key: TaskKey
+    attempt: int
+    reason: str
+
+
 class Upload(msgspec.Struct, frozen=True):
     """Send these output blobs on the bulk connection."""
 
@@ -99,17 +107,24 @@ class Quit(msgspec.Struct, frozen=True):
     """The `Disconnect` code when the manager refused us; empty for a normal end."""
 
 
-WorkerCommand = Say | Start | Stop | Upload | Reconnect | Quit
+WorkerCommand = Say | Start | Stop | Recall | Upload | Reconnect | Quit
 
 _Name = tuple[TaskKey, int]
 
 
 class WorkerSession:
-    """What one worker has in hand and owes the manager."""
+    """What one worker has in hand and owes the manager.
 
-    def __init__(self, name: str, slots: int, heartbeat_s: float = 2.0, *, now: float = 0.0) -> None:
+    `ahead` is how many attempts of one slot may be started beyond the slots, by a shell that makes them ready and
+    queues their commands itself; then the next command begins without waiting for this session.
+    """
+
+    def __init__(
+        self, name: str, slots: int, heartbeat_s: float = 2.0, *, now: float = 0.0, ahead: int = 0
+    ) -> None:
         self.name = name
         self.slots = slots
+        self.ahead = ahead
         self.epoch = ""
         self.draining = False
         self._heartbeat_s = heartbeat_s
@@ -121,6 +136,8 @@ class WorkerSession:
         self._backlog: deque[Run] = deque()
         self._hand: dict[_Name, Run] = {}
         self._used = 0
+        self._wide = 0
+        self._begun: set[_Name] = set()
         self._stopped: set[_Name] = set()
         self._orphans: dict[_Name, Run] = {}
         self._results: dict[_Name, Finished] = {}
@@ -151,7 +168,10 @@ class WorkerSession:
 
     def begun(self, key: TaskKey, attempt: int, now: float) -> list[WorkerCommand]:
         """The attempt's first command runs."""
-        if not self._welcome or (key, attempt) not in self._hand:
+        if (key, attempt) not in self._hand:
+            return []
+        self._begun.add((key, attempt))
+        if not self._welcome:
             return []
         return self._say(Begun(key, attempt), now=now)
 
@@ -163,8 +183,7 @@ class WorkerSession:
         run = self._hand.pop(name, None)
         if run is None:
             return []
-        self._used -= run.cpus
-        self._stopped.discard(name)
+        self._release(name, run)
         finished = Finished(key, attempt, result, run.epoch or self.epoch)
         if not self._results:
             self._resend_at = now + RESEND_BEATS * self._heartbeat_s
@@ -182,8 +201,7 @@ class WorkerSession:
         run = self._hand.pop(name, None)
         if run is None:
             return []
-        self._used -= run.cpus
-        self._stopped.discard(name)
+        self._release(name, run)
         said = self._say(Declined(key, attempt, reason, absent), now=now) if self._welcome else []
         return said + self._next(now)
 
@@ -298,7 +316,8 @@ class WorkerSession:
         self._backlog.clear()
         self._orphans.update(self._hand)
         self._hand.clear()
-        self._used = 0
+        self._begun.clear()
+        self._used = self._wide = 0
         reason = "the manager restarted and no longer knows this task"
         return [Stop(run.key, run.attempt, reason) for run in self._orphans.values()]
 
@@ -321,8 +340,10 @@ class WorkerSession:
                 self._backlog.remove(run)
                 return self._say(Declined(halt.key, halt.attempt, "recalled"), now=now)
         if name in self._hand:
-            if halt.unless_begun or name in self._stopped:
+            if name in self._stopped or (halt.unless_begun and name in self._begun):
                 return []
+            if halt.unless_begun:
+                return [Recall(halt.key, halt.attempt, halt.reason)]
             self._stopped.add(name)
             return [Stop(halt.key, halt.attempt, halt.reason)]
         if (held := self._results.get(name)) is not None:
@@ -336,6 +357,12 @@ class WorkerSession:
             return [Reconnect(message.text)]
         return [Quit(message.text, message.code)]
 
+    def _release(self, name: _Name, run: Run) -> None:
+        self._used -= run.cpus
+        self._wide -= run.cpus > 1
+        self._begun.discard(name)
+        self._stopped.discard(name)
+
     def _next(self, now: float) -> list[WorkerCommand]:
         """Start what fits, first come first served, or quit when a drained worker has nothing left to do."""
         commands: list[WorkerCommand] = []
@@ -343,6 +370,7 @@ class WorkerSession:
             run = self._backlog.popleft()
             self._hand[run.key, run.attempt] = run
             self._used += run.cpus
+            self._wide += run.cpus > 1
             commands.append(Start(run))
         if self.draining and not (self._backlog or self._hand or self._orphans or self._results):
             if self._welcome:
@@ -353,4 +381,6 @@ class WorkerSession:
     def _fits(self, run: Run) -> bool:
         """An orphan still occupies its slots; a task wider than the worker runs alone."""
         used = self._used + sum(orphan.cpus for orphan in self._orphans.values())
-        return used == 0 or used + run.cpus <= self.slots
+        # The shell's queue counts tasks, not slots: it is used only while the two are the same.
+        room = self.slots + self.ahead if run.cpus == 1 and not self._wide else self.slots
+        return used == 0 or used + run.cpus <= room

@@ -16,6 +16,7 @@ LAUNCH, HALT = 1, 2
 
 RECALL = -1.0
 """As the grace of a HALT: only a task that still waits for its turn is ended."""
+
 STARTED, TEXT, ENDED, NEXT = 1, 2, 3, 4
 """To the owner: (STARTED, ticket, pid), (TEXT, ticket, stream, data), (NEXT, ticket, pid) for later commands,
 and (ENDED, ticket, exit_code, signal, timed_out, halted, command, run_s, cpu_s, peak_memory, error)."""

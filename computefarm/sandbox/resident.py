@@ -19,7 +19,7 @@ import signal
 import time
 
 from .attempt import NEVER, Attempt, Pipes, allow_files, limit_memory, new_pipes
-from .channel import LAUNCH, NEXT, STARTED, TEXT, Channel, ChannelClosed, Frame
+from .channel import LAUNCH, NEXT, RECALL, STARTED, TEXT, Channel, ChannelClosed, Frame
 from .kin import send, send_group
 from .launching import NOT_RUNNABLE, Unstartable, start
 from .strays import Strays

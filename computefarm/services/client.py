@@ -59,6 +59,12 @@ log = logging.getLogger("computefarm.client")
 
 MANAGER = "manager"
 
+MANY = 64
+"""Tasks in flight from which on the client takes its time."""
+
+PACE_S = 0.002
+"""Between two turns then."""
+
 LOST_S = 10.0
 """A manager that has been away for this long is reported as unreachable."""
 
@@ -228,6 +234,10 @@ class ClientService:
             self._link.next_deadline(),
         )
         return min((part for part in parts if part is not None), default=None)
+
+    def pace(self) -> float:
+        """Wait for company while many tasks are out: none of them waits for this process."""
+        return PACE_S if len(self._orders) >= MANY else 0.0
 
     def flush(self) -> None:
         """Send what this turn has gathered."""

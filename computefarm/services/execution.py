@@ -56,6 +56,7 @@ class Execution:
     __slots__ = (
         "action",
         "attempt",
+        "begun",
         "bytes_in",
         "directory",
         "halted",
@@ -65,6 +66,7 @@ class Execution:
         "pending",
         "pending_bytes",
         "pending_since",
+        "recalled",
         "run",
         "running",
         "seq",
@@ -80,6 +82,8 @@ class Execution:
         self.ticket = ticket
         self.directory: Path | None = None
         self.running = False
+        self.begun = False
+        self.recalled: str | None = None
         self.halted: str | None = None
         self.missing: set[Digest] = set()
         self.bytes_in = 0
@@ -291,6 +295,18 @@ class Executions:
         elif execution.missing:
             self._give_back(execution, execution.halted, ())
 
+    def recall(self, attempt: Attempt, reason: str) -> None:
+        """Give an attempt back if its first command has not been started."""
+        execution = self._by_attempt.get(attempt)
+        if execution is None or execution.begun:
+            return
+        if execution.running:
+            # Whether it has begun meanwhile only the spawner knows.
+            execution.recalled = reason
+            self._spawner.recall(execution.ticket)
+        else:
+            self.halt(attempt, reason)
+
     def readable(self) -> None:
         """Take what the spawner has to tell."""
         try:
@@ -307,6 +323,7 @@ class Executions:
                 continue
             match event:
                 case Started():
+                    execution_of.begun = True
                     self._begun(execution_of.attempt)
                 case Text():
                     self._text(execution_of, event)
@@ -361,6 +378,10 @@ class Executions:
 
     def _command_ended(self, execution: Execution, event: Ended) -> None:
         execution.running = False
+        if event.halted and not execution.begun:
+            reason = execution.halted or execution.recalled or "not started"
+            self._give_back(execution, reason, ())
+            return
         execution.strays = event.timed_out or event.signal is not None or bool(event.error)
         del self._by_ticket[execution.ticket]
         for stream, splitter in execution.splitters.items():

@@ -33,6 +33,13 @@ class Service(Protocol):
     def next_deadline(self) -> float | None:
         """Return when `tick` is wanted next, or None."""
 
+    def pace(self) -> float:
+        """Return how many seconds may pass between two turns without anybody waiting; 0 for none.
+
+        A loop that has work for everybody turns no more often than this: then each turn, each frame, each system
+        call and each wake-up of another process carries many messages instead of one.
+        """
+
     def flush(self) -> None:
         """Send what this turn has gathered."""
 
@@ -43,12 +50,16 @@ class Service(Protocol):
 class Loop:
     """Runs services until told to stop."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.clock = clock
+        self._sleep = sleep
         self._poller = zmq.Poller()
         self._callbacks: dict[Source, Callback] = {}
         self._services: list[Service] = []
         self._stopped = False
+        self._turned_at = 0.0
 
     def add(self, service: Service) -> None:
         """Make `service` part of the loop."""
@@ -86,6 +97,7 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for one event or deadline, and serve all that is ready."""
+        self._pause()
         for source, _ in self._wait():
             callback = self._callbacks.get(source)
             if callback is not None:
@@ -97,6 +109,14 @@ class Loop:
                 service.tick(now)
         for service in self._services:
             service.flush()
+
+    def _pause(self) -> None:
+        pace = min((service.pace() for service in self._services), default=0.0)
+        if pace > 0:
+            left = self._turned_at + pace - self.clock()
+            if 0 < left <= pace:
+                self._sleep(left)
+        self._turned_at = self.clock()
 
     def _wait(self) -> list[tuple[Source, int]]:
         timeout = IDLE_S

@@ -67,6 +67,12 @@ BATCH_BYTES = 1024 * 1024
 REVIEW_S = 1.0
 """How soon an idle manager notices that a key was revoked or has expired."""
 
+PACE_S = 0.001
+"""Between two turns under pressure; a worker has many times that lying ready then."""
+
+PRESSED = 4
+"""Tasks lying ready per connected process from which on the manager takes its time."""
+
 BACKLOG_FRAMES = 2000
 """Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
 
@@ -170,6 +176,10 @@ class TaskManagerService:
         if self._bulk_blocked or self._dirty:
             deadline = min(deadline, self._clock() + 0.01)
         return deadline
+
+    def pace(self) -> float:
+        """Wait for company while every worker has tasks lying ready."""
+        return PACE_S if self.core.sent_ahead >= PRESSED * max(1, len(self._peers)) else 0.0
 
     def flush(self) -> None:
         """Hand gathered look-ups to the storage thread and gathered messages to the socket."""

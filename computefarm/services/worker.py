@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from computefarm.core.worker import Quit, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.core.worker import Quit, Recall, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
 from computefarm.messages import (
     Absent,
     Chunk,
@@ -39,6 +39,15 @@ log = logging.getLogger("computefarm.worker")
 
 MANAGER = "manager"
 """The one peer of a worker's bulk traffic."""
+
+AHEAD = 4
+"""Attempts per slot that are made ready while others run, so that the spawner never waits for this process."""
+
+PRESSED = 3
+"""Attempts in hand per slot from which on the worker takes its time."""
+
+PACE_S = 0.0015
+"""Between two turns under pressure."""
 
 SAY_AGAIN_S = 10.0
 """A worker that cannot reach its manager says so this often."""
@@ -90,7 +99,10 @@ class WorkerService:
         """Register everything this worker waits on."""
         self._loop = loop
         self._clock = loop.clock
-        self._session = WorkerSession(self._register.worker, self._register.slots, now=loop.clock())
+        slots = self._register.slots
+        self._session = WorkerSession(
+            self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots
+        )
         self._obey(self._session.offer(self._register, loop.clock()))
         self._offload.attach(loop)
         self._puller = Puller(
@@ -145,6 +157,10 @@ class WorkerService:
             self._clock() + 0.01 if self._spawner.wants_write() else None,
         )
         return min((part for part in parts if part is not None), default=None)
+
+    def pace(self) -> float:
+        """Wait for company while the spawner has the next tasks in its queue."""
+        return PACE_S if len(self._executions) >= PRESSED * self._register.slots else 0.0
 
     def flush(self) -> None:
         """Start what this turn decided, then say what it said."""
@@ -253,6 +269,8 @@ class WorkerService:
                     self._executions.start(run)
                 case Stop(key=key, attempt=attempt, reason=reason):
                     self._executions.halt((key, attempt), reason)
+                case Recall(key=key, attempt=attempt, reason=reason):
+                    self._executions.recall((key, attempt), reason)
                 case Upload():
                     pass  # the manager pulls outputs on the bulk connection
                 case Reconnect(reason=reason):

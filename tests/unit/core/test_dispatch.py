@@ -106,7 +106,7 @@ def test_nothing_unknown_or_long_is_sent_ahead() -> None:
 
 def test_short_tasks_are_sent_ahead_within_the_credit() -> None:
     farm = Farm().client().worker("w1", 2)
-    in_hand = short_tasks(farm, 30)
+    in_hand = short_tasks(farm, 60)
 
     assert len(in_hand) == 2 + int(CREDIT * 2)
     status = farm.manager.status(0.0)

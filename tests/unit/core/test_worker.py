@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from computefarm.core.worker import Quit, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.core.worker import Quit, Recall, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
 from computefarm.messages import (
     Begun,
     Declined,
@@ -145,6 +145,9 @@ def test_what_has_not_begun_is_given_back_when_halted() -> None:
 def test_what_runs_is_stopped_when_halted_but_not_when_only_recalled() -> None:
     made = session()
     made.receive(run(1), 0.0)
+    assert made.receive(Halt(1, 1, "recalled", True), 0.5) == [Recall(1, 1, "recalled")]
+
+    made.begun(1, 1, 0.9)
 
     assert made.receive(Halt(1, 1, "recalled", True), 1.0) == []
     assert made.receive(Halt(1, 1, "cancelled"), 1.0) == [Stop(1, 1, "cancelled")]
@@ -212,3 +215,25 @@ def test_outputs_are_uploaded_when_wanted() -> None:
 def test_some_refusals_are_final() -> None:
     assert session().receive(Disconnect("protocol", "say Hello first"), 1.0) == [Reconnect("say Hello first")]
     assert session().receive(Disconnect("name", "taken"), 1.0) == [Quit("taken", "name")]
+
+
+def test_attempts_of_one_slot_are_started_ahead_for_a_shell_that_queues_them() -> None:
+    made = WorkerSession("w1", 1, now=0.0, ahead=2)
+    made.connected(0.0)
+    made.receive(Welcome(1, "1.0", "farm", "e1", 2.0), 0.0)
+
+    started = [command for key in range(1, 6) for command in made.receive(run(key), 1.0)]
+
+    assert [command.run.key for command in started if isinstance(command, Start)] == [1, 2, 3]
+    assert [c.run.key for c in made.ended(1, 1, OK, 2.0) if isinstance(c, Start)] == [4]
+
+
+def test_a_wide_attempt_is_never_started_ahead() -> None:
+    made = WorkerSession("w1", 2, now=0.0, ahead=4)
+    made.connected(0.0)
+    made.receive(Welcome(1, "1.0", "farm", "e1", 2.0), 0.0)
+    made.receive(run(1), 0.0)
+
+    wide = Run(key=2, attempt=1, name="wide", action=b"", cpus=2, epoch="e1")
+    assert made.receive(wide, 1.0) == []
+    assert Start(wide) in made.ended(1, 1, OK, 2.0)
