@@ -270,7 +270,6 @@ class ClientProcess(Process):
         self.session = ClientSession(name, now=0.0)
         self.total = tasks
         self.done: dict[int, Done] = {}
-        self.awaited: set[bytes] = set()
         self.untaken = 0
         rng = world.random
         for number in range(tasks):
