@@ -592,6 +592,26 @@ def test_slots_hold_tasks_back_in_order(tmp_path: Path) -> None:
         owner.spawner.close()
 
 
+def test_recall_withdraws_only_what_still_waits(tmp_path: Path) -> None:
+    owner = Owner(tmp_path, slots=1)
+    try:
+        os.mkfifo(tmp_path / "gate")
+        owner.launch(1, "read x < gate; exit 3")
+        owner.launch(2, "echo never")
+        owner.spawner.recall(1)
+        owner.spawner.recall(2)
+        owner.spawner.flush()
+        withdrawn = owner.end_of(2)
+        with (tmp_path / "gate").open("w") as gate:
+            gate.write("go\n")
+
+        assert (withdrawn.halted, withdrawn.exit_code, withdrawn.signal) == (True, None, None)
+        assert (owner.end_of(1).exit_code, owner.end_of(1).halted) == (3, False)
+        assert [e.ticket for e in owner.events if isinstance(e, Started)] == [1]
+    finally:
+        owner.spawner.close()
+
+
 def test_long_queue_of_what_cannot_be_started(tmp_path: Path) -> None:
     owner = Owner(tmp_path, slots=1)
     try:
