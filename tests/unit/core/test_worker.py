@@ -1,6 +1,16 @@
 from __future__ import annotations
 
-from computefarm.core.worker import Quit, Recall, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.core.worker import (
+    Quit,
+    Recall,
+    Reconnect,
+    Say,
+    Start,
+    Stop,
+    Upload,
+    WorkerCommand,
+    WorkerSession,
+)
 from computefarm.messages import (
     Begun,
     Declined,
