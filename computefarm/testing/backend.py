@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -163,7 +165,7 @@ class FolderBackend(ScriptedBackend):
         super().cancel(tasks, reason)
         with self._lock:
             for process in self._processes:
-                process.kill()
+                _end(process)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -172,7 +174,7 @@ class FolderBackend(ScriptedBackend):
             self._queue.put(None)
         with self._lock:
             for process in self._processes:
-                process.kill()
+                _end(process)
         for thread in self._threads:
             thread.join(5)
 
@@ -208,7 +210,13 @@ class FolderBackend(ScriptedBackend):
         env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **env}
         try:
             process = subprocess.Popen(
-                argv, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                argv,
+                cwd=folder,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                process_group=0,
             )
         except OSError as error:
             return 127, (Piece(2, 0.0, f"{argv[0]}: {error.strerror}\n"),)
@@ -219,6 +227,11 @@ class FolderBackend(ScriptedBackend):
             self._processes.discard(process)
         pieces = tuple(Piece(stream, 0.0, text) for stream, text in ((1, out), (2, err)) if text)
         return process.returncode, pieces
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _lay_out(submission: Submission, action: Action, folder: Path) -> None:
