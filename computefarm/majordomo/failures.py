@@ -32,9 +32,17 @@ class FarmFailed(TaskFailed):
         super().__init__(message)
         self.exit_code = exit_code
 
+    def get_name(self) -> str:
+        """Return doit's own word, which scripts around doit's reports know."""
+        return "TaskFailed"
+
 
 class FarmErred(TaskError):
     """A command ended with a code above 125, which doit counts as an error rather than a failure."""
+
+    def get_name(self) -> str:
+        """Return doit's own word."""
+        return "TaskError"
 
 
 def failed_to_plan(error: FarmError) -> FarmFailed:
