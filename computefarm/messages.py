@@ -1,7 +1,8 @@
 """The farm's vocabulary: every value that crosses between processes, and nothing else.
 
 Frozen structs, encoded as msgpack arrays.
-Fields are only ever added at the end and with a default, so that neighbours of another version still understand each other.
+Fields are only ever added at the end and with a default, so that neighbours of another version still
+understand each other.
 One closed union per direction: `ToManager` and `FromManager`.
 Times in messages are seconds; a name that ends in `_at` is wall-clock time (display only),
 one that ends in `_s` is a duration from one host's monotonic clock.

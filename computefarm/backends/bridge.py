@@ -18,34 +18,45 @@ from computefarm.messages import (
 )
 from computefarm.services.client import ClientService, Finish, Observer, Order
 
-from .base import Broken, Ended, Held, Link, Offered, Placed, Printed, Sink, Submission
+from .base import Broken, Ended, Event, Held, Link, Offered, Placed, Printed, Sink, Submission
 
 ANSWER_S = 10.0
 """How long a question to the manager may take."""
 
 
 class Bridge(Observer):
-    """Turns what the client service reports into backend events."""
+    """Turns what the client service reports into backend events, handed over once per turn of the loop.
+
+    One by one they would wake majordomo's thread each time, and the two would fight for the interpreter's lock.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._events: list[Event] = []
         self.pools: tuple[Pool, ...] = ()
         self.settled = False
         self.heard = threading.Event()
         """Set when the farm has said what it offers, or that it cannot be used."""
         self.error: FarmError | None = None
 
+    def flush(self) -> None:
+        """Hand over what this turn has gathered."""
+        if self._events:
+            events, self._events = self._events, []
+            for event in events:
+                self._sink(event)
+
     def placed(self, task: int, attempt: int, worker: str, hostname: str) -> None:
         """Pass it on."""
-        self._sink(Placed(task, attempt, worker, hostname))
+        self._events.append(Placed(task, attempt, worker, hostname))
 
     def printed(self, task: int, attempt: int, pieces: tuple[Piece, ...]) -> None:
         """Pass it on."""
-        self._sink(Printed(task, attempt, pieces))
+        self._events.append(Printed(task, attempt, pieces))
 
     def finished(self, finish: Finish) -> None:
         """Pass it on."""
-        self._sink(
+        self._events.append(
             Ended(
                 finish.task,
                 finish.result,
@@ -61,23 +72,25 @@ class Bridge(Observer):
         self, tasks: tuple[int, ...], need: Need, obstacles: tuple[Obstacle, ...], offered: bool, ever: bool
     ) -> None:
         """Pass it on."""
-        self._sink(Held(tasks, need, obstacles, offered, ever))
+        self._events.append(Held(tasks, need, obstacles, offered, ever))
 
     def offered(self, pools: tuple[Pool, ...], settled: bool) -> None:
         """Remember it for `offers`, and pass it on."""
         self.pools = pools
         self.settled = settled
         self.heard.set()
-        self._sink(Offered(pools, settled))
+        self._events.append(Offered(pools, settled))
 
     def link(self, up: bool, text: str) -> None:
         """Pass it on."""
-        self._sink(Link(up, text))
+        self._events.append(Link(up, text))
 
     def broken(self, error: FarmError) -> None:
         """Remember it for whoever waits, and pass it on."""
         self.error = error
         self.heard.set()
+        # At once: the loop may never turn again.
+        self.flush()
         self._sink(Broken(error))
 
 

@@ -115,8 +115,8 @@ _Name = tuple[TaskKey, int]
 class WorkerSession:
     """What one worker has in hand and owes the manager.
 
-    `ahead` is how many attempts of one slot may be started beyond the slots, by a shell that makes them ready and
-    queues their commands itself; then the next command begins without waiting for this session.
+    `ahead` is how many attempts of one slot may be started beyond the slots, by a shell that makes them ready
+    and queues their commands itself; then the next command begins without waiting for this session.
     """
 
     def __init__(

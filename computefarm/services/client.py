@@ -62,7 +62,7 @@ MANAGER = "manager"
 MANY = 64
 """Tasks in flight from which on the client takes its time."""
 
-PACE_S = 0.002
+PACE_S = 0.005
 """Between two turns then."""
 
 LOST_S = 10.0
@@ -122,6 +122,9 @@ class Observer:
 
     def broken(self, error: FarmError) -> None:
         """The farm cannot be used any more."""
+
+    def flush(self) -> None:
+        """The loop's turn is over: nothing more is reported before the next."""
 
 
 class SourceShelf:
@@ -240,8 +243,9 @@ class ClientService:
         return PACE_S if len(self._orders) >= MANY else 0.0
 
     def flush(self) -> None:
-        """Send what this turn has gathered."""
+        """Send what this turn has gathered, and let the observer pass on what it was told."""
         self._link.flush()
+        self._observer.flush()
 
     def close(self) -> None:
         """Say goodbye: what still runs for this session is cancelled."""

@@ -36,8 +36,8 @@ class Service(Protocol):
     def pace(self) -> float:
         """Return how many seconds may pass between two turns without anybody waiting; 0 for none.
 
-        A loop that has work for everybody turns no more often than this: then each turn, each frame, each system
-        call and each wake-up of another process carries many messages instead of one.
+        A loop that has work for everybody turns no more often than this: then each turn, each frame, each
+        system call and each wake-up of another process carries many messages instead of one.
         """
 
     def flush(self) -> None:

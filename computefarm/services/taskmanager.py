@@ -67,10 +67,10 @@ BATCH_BYTES = 1024 * 1024
 REVIEW_S = 1.0
 """How soon an idle manager notices that a key was revoked or has expired."""
 
-PACE_S = 0.001
+PACE_S = 0.003
 """Between two turns under pressure; a worker has many times that lying ready then."""
 
-PRESSED = 4
+PRESSED = 8
 """Tasks lying ready per connected process from which on the manager takes its time."""
 
 BACKLOG_FRAMES = 2000

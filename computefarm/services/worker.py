@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from computefarm.core.worker import Quit, Recall, Reconnect, Say, Start, Stop, Upload, WorkerCommand, WorkerSession
+from computefarm.core.worker import (
+    Quit,
+    Recall,
+    Reconnect,
+    Say,
+    Start,
+    Stop,
+    Upload,
+    WorkerCommand,
+    WorkerSession,
+)
 from computefarm.messages import (
     Absent,
     Chunk,
@@ -40,13 +50,13 @@ log = logging.getLogger("computefarm.worker")
 MANAGER = "manager"
 """The one peer of a worker's bulk traffic."""
 
-AHEAD = 4
-"""Attempts per slot that are made ready while others run, so that the spawner never waits for this process."""
+AHEAD = 8
+"""Attempts per slot made ready while others run, so that the spawner never waits for this process."""
 
-PRESSED = 3
+PRESSED = 6
 """Attempts in hand per slot from which on the worker takes its time."""
 
-PACE_S = 0.0015
+PACE_S = 0.003
 """Between two turns under pressure."""
 
 SAY_AGAIN_S = 10.0
@@ -79,6 +89,7 @@ class WorkerService:
         self._quit = quit
         self._offload = Offload("cf-worker-io")
         self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
+        self._begun_now: dict[Attempt, None] = {}
         self._down_since: float | None = None
         self._next_complaint: float | None = None
         self._link = Link(
@@ -164,6 +175,10 @@ class WorkerService:
 
     def flush(self) -> None:
         """Start what this turn decided, then say what it said."""
+        if self._begun_now:
+            begun, self._begun_now = self._begun_now, {}
+            for attempt in begun:
+                self._obey(self._session.begun(*attempt, self._clock()))
         self._spawner.flush()
         self._link.flush()
 
@@ -244,12 +259,14 @@ class WorkerService:
         self._executions.unavailable(digests, text)
 
     def _begun(self, attempt: Attempt) -> None:
-        self._obey(self._session.begun(*attempt, self._clock()))
+        # Told at the end of the turn: of an attempt that has ended by then, only the end is news.
+        self._begun_now[attempt] = None
 
     def _printed(self, attempt: Attempt, pieces: tuple[Piece, ...]) -> None:
         self._link.say(Output(*attempt, pieces))
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
+        self._begun_now.pop(attempt, None)
         digests = tuple(entry.digest for entry in result.outputs)
         if digests:
             # The manager fetches them after it has heard of them: they must still be here then.
