@@ -80,7 +80,7 @@ class Execution:
         self.attempt: Attempt = (run.key, run.attempt)
         self.action = action
         self.ticket = ticket
-        self.directory: Path | None = None
+        self.directory: str | None = None
         self.running = False
         self.begun = False
         self.recalled: str | None = None
@@ -205,19 +205,15 @@ class Executions:
             lambda: self._prepare(execution), lambda value, error: self._laid_out(execution, value, error)
         )
 
-    def _prepare(self, execution: Execution) -> Path:
-        directory = self._directories.make(f"{execution.run.key}-{execution.run.attempt}")
+    def _prepare(self, execution: Execution) -> str:
+        directory = self._directories.take()
         execution.directory = directory
-        lay_out(
-            self._store,
-            execution.action.inputs,
-            directory,
-            execution.action.outputs,
-            dirs=self._directories,
-        )
+        action = execution.action
+        if action.inputs or action.outputs:
+            lay_out(self._store, action.inputs, directory, action.outputs, dirs=self._directories)
         return directory
 
-    def _laid_out(self, execution: Execution, directory: Path | None, error: BaseException | None) -> None:
+    def _laid_out(self, execution: Execution, directory: str | None, error: BaseException | None) -> None:
         if error is None and execution.halted is None and directory is not None:
             self._launch(execution, directory)
         elif execution.halted is not None:
@@ -247,7 +243,7 @@ class Executions:
 
     # --- during ---
 
-    def _launch(self, execution: Execution, directory: Path) -> None:
+    def _launch(self, execution: Execution, directory: str) -> None:
         run, action = execution.run, execution.action
         facts = {
             **self._facts,
@@ -257,9 +253,9 @@ class Executions:
             "CF_CPUS": str(run.cpus),
             "CF_CAPABILITY": action.capability,
         }
-        env = task_environment(str(directory), action.env, facts)
+        env = task_environment(directory, action.env, facts)
         context = TaskContext(
-            directory=str(directory),
+            directory=directory,
             cpus=run.cpus,
             memory=run.memory,
         )
@@ -278,7 +274,7 @@ class Executions:
             Launch(
                 ticket=execution.ticket,
                 commands=commands,
-                directory=str(directory),
+                directory=directory,
                 env=env,
                 timeout_s=action.timeout_s,
             )

@@ -33,7 +33,7 @@ class Collected(NamedTuple):
 
 
 def collect(
-    directory: Path,
+    directory: str | Path,
     outputs: Sequence[str],
     store: BlobStore,
     *,
@@ -58,8 +58,8 @@ def collect(
 class _Collection:
     """One call of `collect`: first everything is found and checked, then stored."""
 
-    def __init__(self, directory: Path, store: BlobStore, consume: bool, max_files: int) -> None:
-        self._base = _real(directory)
+    def __init__(self, directory: str | Path, store: BlobStore, consume: bool, max_files: int) -> None:
+        self._base = _real(Path(directory))
         self._store = store
         self._consume = consume
         self._max_files = max_files

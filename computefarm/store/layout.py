@@ -53,7 +53,7 @@ def _what_is_wrong(path: str) -> str:
 def lay_out(
     store: BlobStore,
     inputs: Sequence[FileEntry],
-    directory: Path,
+    directory: str | Path,
     outputs: Sequence[str] = (),
     *,
     dirs: PrivateDirs | None = None,
@@ -78,7 +78,7 @@ def lay_out(
     except FileExistsError as error:
         raise StoreError(f"{place} exists already; a task's directory must be empty") from error
     except OSError as error:
-        raise store_error(error, directory, f"make the folder {place}") from error
+        raise store_error(error, Path(directory), f"make the folder {place}") from error
     for entry, path in zip(inputs, files, strict=True):
         name = f"{base}/{path}"
         spare = dirs.open_spare(name) if dirs is not None and 0 < entry.size <= SMALL else None

@@ -68,6 +68,18 @@ class PrivateDirs:
             raise store_error(error, self.root, f"make the directory {name}") from error
         return Path(path)
 
+    def take(self) -> str:
+        """Return the path of an empty directory, of any name: a kept one as it is, or a new one."""
+        try:
+            path, _ = self._tops.popitem()
+        except KeyError:
+            path = f"{self._base}/{next(self._numbers)}"
+            try:
+                os.mkdir(path, TOP)
+            except OSError as error:
+                raise store_error(error, self.root, "make a directory for a task") from error
+        return path
+
     def make_inner(self, path: str) -> None:
         """Make an empty folder at `path`, inside a private directory."""
         try:
@@ -96,7 +108,7 @@ class PrivateDirs:
             return None
         return spare
 
-    def remove(self, path: Path, *, reuse: bool = True) -> None:
+    def remove(self, path: str | Path, *, reuse: bool = True) -> None:
         """Remove a directory with all that a task left in it; harmless when it is gone already.
 
         Give `reuse=False` when processes of the task may live on, so that they cannot meet the next task.
