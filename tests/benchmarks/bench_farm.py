@@ -42,12 +42,17 @@ def task_t():
 """
 
 
+def plain_environment() -> dict[str, str]:
+    """Return the environment of a user: without our settings, and with Python as it comes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("CF_", "PYTHON"))}
+
+
 class Farm:
     """A manager and one worker with two slots, in a home of their own."""
 
     def __init__(self, folder: Path, capabilities: tuple[str, ...] = ("shell",)) -> None:
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("CF_")},
+            **plain_environment(),
             "CF_HOME": str(folder / "home"),
             "CI": "true",
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -95,7 +100,7 @@ def _timed(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> 
     """Return wall and CPU seconds of a command and all its descendants."""
     before = time.perf_counter()
     with (cwd / "peer.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=cwd, env=env or plain_environment(), stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - before
@@ -130,7 +135,9 @@ def noop(count: int, rounds: int = ROUNDS) -> dict[str, float]:
         peers: dict[str, Callable[[], float]] = {}
         floor = _floor(folder)
         if floor is not None:
-            peers["C posix_spawn"] = lambda: _timed([str(floor), str(count), "2", "/bin/sh", "-c", "true"], folder)[0]
+            peers["C posix_spawn"] = lambda: _timed(
+                [str(floor), str(count), "2", "/bin/sh", "-c", "true"], folder
+            )[0]
         if shutil.which("ninja"):
             (folder / "ninja").mkdir()
             rules = "rule t\n command = true\n" + "".join(f"build t{n}: t\n" for n in range(count))
@@ -184,7 +191,9 @@ def lua(rounds: int = ROUNDS) -> None:
     """Print the Lua build through the farm against `make -j2`."""
     with scratch() as folder:
         project = folder / "lua"
-        shutil.copytree(ROOT / "examples" / "lua", project, ignore=shutil.ignore_patterns("build", ".majordomo*"))
+        shutil.copytree(
+            ROOT / "examples" / "lua", project, ignore=shutil.ignore_patterns("build", ".majordomo*")
+        )
         farm = Farm(folder, ("shell", "gcc"))
         try:
             _timed(["majordomo", "run", "fetch"], project, farm.env)
