@@ -17,7 +17,7 @@ from computefarm.catalogue import Catalogue, platform_name
 from computefarm.errors import FarmError
 from computefarm.home import Home, host_id, hostname
 from computefarm.messages import Explanation, Offer, Pool, Status
-from computefarm.sandbox.spawner import Spawner
+from computefarm.sandbox.pool import SpawnerPool
 from computefarm.services.client import ClientService
 from computefarm.services.equip import (
     PRIVATE,
@@ -88,7 +88,7 @@ class LocalBackend:
             bulk=PeerEnd(self._context, address),
             store=self._store,
             directories=PrivateDirs(home.cache / PRIVATE),
-            new_spawner=lambda: Spawner(slots=self._slots),
+            spawners=SpawnerPool(slots=self._slots),
             plugin=Toolbox(self._catalogue),
             facts=task_facts(register),
             quit=lambda reason, _code: self._bridge.broken(

@@ -19,7 +19,7 @@ from computefarm.errors import FarmError, NothingOffers, Refused, UsageError
 from computefarm.home import Home, hostname
 from computefarm.host.running import Running, end
 from computefarm.messages import Offer
-from computefarm.sandbox.spawner import Spawner
+from computefarm.sandbox.pool import SpawnerPool
 from computefarm.services.equip import (
     PRIVATE,
     Toolbox,
@@ -269,7 +269,7 @@ def _serve(
         bulk=dial(),
         store=store,
         directories=PrivateDirs(home.cache / PRIVATE),
-        new_spawner=lambda: Spawner(nice=arguments.nice, slots=slots),
+        spawners=SpawnerPool(nice=arguments.nice, slots=slots),
         plugin=Toolbox(catalogue),
         facts=task_facts(register),
         quit=quit_,

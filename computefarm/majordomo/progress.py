@@ -146,6 +146,10 @@ class PlainProgress(Quiet):
         if record.cached:
             self.mark("= ", record.task)
             self._last_started = record.task
+        elif record.attempt and record.task not in self._started:
+            # So short that the farm told of its start and its end at once.
+            self.mark(". ", record.task)
+            self._last_started = record.task
         output = self._output.pop(record.task, None)
         local = not record.capability
         if output is None and record.log and (outcome in FAILURES or not local):

@@ -180,6 +180,8 @@ class ClientService:
         self._awaiting: dict[Digest, list[int]] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._deliveries: dict[Path, Delivery] = {}
+        self._taken: list[int] = []
+        """Tasks done in this turn; told in one message."""
         self._down_text = ""
         self._down_since: float | None = None
         self._link = Link(
@@ -244,6 +246,9 @@ class ClientService:
 
     def flush(self) -> None:
         """Send what this turn has gathered, and let the observer pass on what it was told."""
+        if self._taken:
+            taken, self._taken = tuple(self._taken), []
+            self._obey(self._session.taken(taken, self._clock()))
         self._link.flush()
         self._observer.flush()
 
@@ -468,7 +473,7 @@ class ClientService:
         order = self._orders.pop(done.task, None)
         if order is None:
             return
-        self._obey(self._session.taken((done.task,), self._clock()))
+        self._taken.append(done.task)
         self._observer.finished(
             Finish(
                 task=order.reported_as,

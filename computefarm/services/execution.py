@@ -24,7 +24,8 @@ from computefarm.errors import FarmError, StoreError, TaskError
 from computefarm.messages import Action, Digest, Outcome, Piece, Result, Run, TaskKey
 from computefarm.sandbox.environment import task_environment
 from computefarm.sandbox.lines import BoundedLog, LineSplitter
-from computefarm.sandbox.spawner import Ended, Launch, Spawner, SpawnerDied, Started, Text
+from computefarm.sandbox.pool import SpawnerPool
+from computefarm.sandbox.spawner import Ended, Launch, SpawnerDied, Started, Text
 from computefarm.store.blobs import BlobStore
 from computefarm.store.collect import Collected, collect
 from computefarm.store.layout import PrivateDirs, lay_out
@@ -105,8 +106,8 @@ class Executions:
         *,
         store: BlobStore,
         directories: PrivateDirs,
-        spawner: Spawner,
-        respawn: Callable[[], Spawner],
+        spawner: SpawnerPool,
+        died: Callable[[int], None],
         offload: Offload,
         plugin: Callable[[str], CommandPlugin],
         facts: Mapping[str, str],
@@ -120,7 +121,7 @@ class Executions:
         self._store = store
         self._directories = directories
         self._spawner = spawner
-        self._respawn = respawn
+        self._died = died
         self._offload = offload
         self._plugin = plugin
         self._facts = dict(facts)
@@ -303,15 +304,17 @@ class Executions:
         else:
             self.halt(attempt, reason)
 
-    def readable(self) -> None:
-        """Take what the spawner has to tell."""
+    def readable(self, fileno: int) -> None:
+        """Take what one of the spawners has to tell."""
         try:
-            events = self._spawner.receive()
+            events = self._spawner.receive(fileno)
         except SpawnerDied as death:
             log.error("%s; starting another", death)
-            self._spawner = self._respawn()
-            for execution in list(self._by_ticket.values()):
-                self._give_back(execution, "the worker's process spawner was killed", ())
+            self._died(fileno)
+            for ticket in death.tickets:
+                execution = self._by_ticket.get(ticket)
+                if execution is not None:
+                    self._give_back(execution, "the worker's process spawner was killed", ())
             return
         for event in events:
             execution_of = self._by_ticket.get(event.ticket)

@@ -43,8 +43,10 @@ from computefarm.messages import (
     Hello,
     Join,
     Output,
+    Placed,
     Result,
     Run,
+    Settled,
     TaskKey,
     TaskOutput,
     Want,
@@ -70,6 +72,9 @@ REVIEW_S = 1.0
 PACE_S = 0.003
 """Between two turns under pressure; a worker has many times that lying ready then."""
 
+PLACED_S = 0.02
+"""A task that ends within this time is only told as ended."""
+
 PRESSED = 8
 """Tasks lying ready per connected process from which on the manager takes its time."""
 
@@ -80,7 +85,19 @@ BACKLOG_FRAMES = 2000
 class Peer:
     """One connected process: its identity and the routes of its two connections."""
 
-    __slots__ = ("bulk", "control", "frames", "hello", "name", "outbox", "owner", "role")
+    __slots__ = (
+        "bulk",
+        "control",
+        "frames",
+        "hello",
+        "name",
+        "outbox",
+        "owner",
+        "placed",
+        "placed_due",
+        "role",
+        "settled",
+    )
 
     def __init__(self, name: str, owner: str, role: str, hello: Hello) -> None:
         self.name = name
@@ -91,6 +108,46 @@ class Peer:
         self.bulk: bytes | None = None
         self.outbox: list[FromManager] = []
         self.frames: list[bytes] = []
+        self.settled: list[tuple[TaskKey, int]] = []
+        """Results taken in this turn; told in one message."""
+        self.placed: dict[tuple[str, int], Placed] = {}
+        """Held back for a moment: of a task that has ended by then, only the end is news."""
+        self.placed_due = 0.0
+
+    def gather(self, message: FromManager, now: float) -> None:
+        """Put a message into the outbox, or where it may be merged with others or become superfluous."""
+        match message:
+            case Settled(attempts=attempts):
+                self.settled.extend(attempts)
+                return
+            case Placed(session=session, task=task):
+                if not self.placed:
+                    self.placed_due = now + PLACED_S
+                self.placed[session, task] = message
+                return
+            case Done(session=session, task=task):
+                self.placed.pop((session, task), None)
+            case TaskOutput(session=session, task=task):
+                placed = self.placed.pop((session, task), None)
+                if placed is not None:
+                    self.outbox.append(placed)
+        self.outbox.append(message)
+
+    def close_turn(self, now: float) -> None:
+        """Complete the outbox with what this turn has gathered."""
+        if self.settled:
+            self.outbox.append(Settled(tuple(self.settled)))
+            self.settled = []
+        if self.placed and now >= self.placed_due:
+            self.outbox.extend(self.placed.values())
+            self.placed = {}
+
+    def forget_unsent(self) -> None:
+        """Drop what was not sent on a connection that is gone."""
+        self.outbox.clear()
+        self.frames.clear()
+        self.settled.clear()
+        self.placed.clear()
 
 
 class TaskManagerService:
@@ -121,6 +178,9 @@ class TaskManagerService:
         self._peers: dict[str, Peer] = {}
         self._by_boot: dict[tuple[str, str], Peer] = {}
         self._dirty: dict[str, Peer] = {}
+        self._waiting: dict[str, Peer] = {}
+        """Those with a `Placed` held back, looked at again when the first of them is due."""
+        self._placed_due = float("inf")
         self._counter = 0
         self._lookups: list[LookUp] = []
         self._keeps: list[tuple[Digest, Result]] = []
@@ -169,7 +229,7 @@ class TaskManagerService:
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
-        deadline = self._review_at
+        deadline = min(self._review_at, self._placed_due)
         for part in (self.core.next_deadline(), self._puller.next_deadline()):
             if part is not None and part < deadline:
                 deadline = part
@@ -189,6 +249,10 @@ class TaskManagerService:
         if self._keeps:
             keeps, self._keeps = self._keeps, []
             self._storage.submit(partial(self._results.put_many, keeps), self._kept)
+        if self._waiting and self._clock() >= self._placed_due:
+            self._dirty.update(self._waiting)
+            self._waiting = {}
+            self._placed_due = float("inf")
         if self._dirty:
             dirty, self._dirty = self._dirty, {}
             for peer in dirty.values():
@@ -286,8 +350,7 @@ class TaskManagerService:
         else:
             self._forget_route(peer.control)
             peer.control = incoming.route
-            peer.outbox.clear()
-            peer.frames.clear()
+            peer.forget_unsent()
             self._obey(self.core.connect(peer.name, hello.role, hello, now, owner=identity.key))
         return peer
 
@@ -339,6 +402,7 @@ class TaskManagerService:
         log.info("%s (%s) is gone: %s", name, peer.hello.hostname, reason)
         self._flush_peer(peer)
         self._dirty.pop(name, None)
+        self._waiting.pop(name, None)
         self._forget_route(peer.control)
         self._forget_route(peer.bulk)
         self._by_boot.pop((peer.owner, peer.hello.boot), None)
@@ -387,10 +451,14 @@ class TaskManagerService:
     # --- to the port ---
 
     def _say(self, peer: Peer, message: FromManager) -> None:
-        peer.outbox.append(message)
+        peer.gather(message, self._clock())
         self._dirty[peer.name] = peer
 
     def _flush_peer(self, peer: Peer) -> None:
+        peer.close_turn(self._clock())
+        if peer.placed:
+            self._placed_due = min(self._placed_due, peer.placed_due)
+            self._waiting[peer.name] = peer
         if peer.outbox:
             peer.frames.extend(_frames(peer.outbox))
             peer.outbox = []

@@ -32,7 +32,7 @@ from computefarm.messages import (
     Result,
     Welcome,
 )
-from computefarm.sandbox.spawner import Spawner
+from computefarm.sandbox.pool import SpawnerPool
 from computefarm.store.blobs import BlobStore
 from computefarm.store.layout import PrivateDirs
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
@@ -74,7 +74,7 @@ class WorkerService:
         bulk: PeerEnd,
         store: BlobStore,
         directories: PrivateDirs,
-        new_spawner: Callable[[], Spawner],
+        spawners: SpawnerPool,
         plugin: Callable[[str], CommandPlugin],
         facts: Mapping[str, str],
         quit: Callable[[str, str], None],
@@ -82,8 +82,7 @@ class WorkerService:
         self._register = register
         self._store = store
         self._directories = directories
-        self._new_spawner = new_spawner
-        self._spawner = new_spawner()
+        self._spawners = spawners
         self._plugin = plugin
         self._facts = facts
         self._quit = quit
@@ -132,8 +131,8 @@ class WorkerService:
         self._executions = Executions(
             store=self._store,
             directories=self._directories,
-            spawner=self._spawner,
-            respawn=self._respawn,
+            spawner=self._spawners,
+            died=self._spawner_died,
             offload=self._offload,
             plugin=self._plugin,
             facts=self._facts,
@@ -144,8 +143,8 @@ class WorkerService:
             declined=self._declined,
             clock=loop.clock,
         )
-        self._spawner_fd = self._spawner.fileno()
-        loop.watch(self._spawner_fd, self._executions.readable)
+        for fileno in self._spawners.filenos():
+            self._watch_spawner(fileno)
         self._link.attach(loop)
 
     def tick(self, now: float) -> None:
@@ -165,7 +164,7 @@ class WorkerService:
             self._puller.next_deadline(),
             self._next_complaint,
             self._link.next_deadline(),
-            self._clock() + 0.01 if self._spawner.wants_write() else None,
+            self._clock() + 0.01 if self._spawners.wants_write() else None,
         )
         return min((part for part in parts if part is not None), default=None)
 
@@ -179,12 +178,13 @@ class WorkerService:
             begun, self._begun_now = self._begun_now, {}
             for attempt in begun:
                 self._obey(self._session.begun(*attempt, self._clock()))
-        self._spawner.flush()
+        self._spawners.flush()
         self._link.flush()
 
     def close(self) -> None:
         """End every attempt, say goodbye, leave nothing behind."""
-        self._loop.unwatch(self._spawner_fd)
+        for fileno in self._spawners.filenos():
+            self._loop.unwatch(fileno)
         self._executions.close()
         self._link.say(Goodbye("the worker stops"))
         self._link.flush()
@@ -192,12 +192,13 @@ class WorkerService:
         self._directories.close()
         self._link.close()
 
-    def _respawn(self) -> Spawner:
-        self._loop.unwatch(self._spawner_fd)
-        self._spawner = self._new_spawner()
-        self._spawner_fd = self._spawner.fileno()
-        self._loop.watch(self._spawner_fd, self._executions.readable)
-        return self._spawner
+    def _watch_spawner(self, fileno: int) -> None:
+        self._loop.watch(fileno, lambda: self._executions.readable(fileno))
+
+    def _spawner_died(self, fileno: int) -> None:
+        self._loop.unwatch(fileno)
+        for replacement in self._spawners.replace_dead():
+            self._watch_spawner(replacement)
 
     # --- for whoever runs the worker ---
 
