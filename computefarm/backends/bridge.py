@@ -27,7 +27,7 @@ ANSWER_S = 10.0
 class Bridge(Observer):
     """Turns what the client service reports into backend events, handed over once per turn of the loop.
 
-    One by one they would wake majordomo's thread each time, and the two would fight for the interpreter's lock.
+    One by one they would wake majordomo's thread each time, and the two would fight for the lock of Python.
     """
 
     def __init__(self, sink: Sink) -> None:
