@@ -291,12 +291,10 @@ class FarmRunner(Runner):
         except queue.Empty:
             self._back.extend(self._flights.tick())
             return
-        for _ in range(TURN):
-            self._handle(event)
-            try:
-                event = self._events.get_nowait()
-            except queue.Empty:
-                break
+        self._handle(event)
+        # As many as were there: an event once taken is always handled, and new ones wait for the next turn.
+        for _ in range(self._events.qsize()):
+            self._handle(self._events.get())
         self._back.extend(self._flights.tick())
 
     def _handle(self, event: Event | LocalEnded | Wake) -> None:
