@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -129,8 +128,8 @@ def fetch():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*pip, "--dest", folder, LUPA], check=True)
         [sdist] = Path(folder).glob("*.tar.gz")
+        SOURCES.mkdir(exist_ok=True)
         with tarfile.open(sdist) as archive:
-            members = [m for m in archive if re.search(r"/third-party/lua54/\w+\.[ch]$", m.name)]
-            archive.extractall(folder, members, filter="data")
-        [unpacked] = Path(folder).glob("*/third-party/lua54")
-        shutil.copytree(unpacked, SOURCES, dirs_exist_ok=True)
+            for member in archive:
+                if member.isfile() and re.search(r"/third-party/lua54/\w+\.[ch]$", member.name):
+                    (SOURCES / Path(member.name).name).write_bytes(archive.extractfile(member).read())
