@@ -2,7 +2,8 @@
 
 A blob is written under a temporary name and renamed into place, without syncing: its digest is checked
 on use instead, so a blob that a crash, a disk or a stray process has changed is never passed on.
-Several processes may share one folder; what one of them evicts, another has to fetch again.
+Several processes may share one folder. Pins are each process's own, so what any of them used lately is not
+evicted while there is room; what is evicted all the same, another has to fetch again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ RESCAN_EVERY_S = 600.0
 EVICT_TO = 0.9
 """Eviction frees space down to this part of the limit, so that it is not needed again at once."""
 
+SPARE_S = 600.0 + TOUCH_EVERY_S
+"""What anybody used within the last ten minutes is spared; its use may be on disk so much later."""
+
+CROWDED = 2.0
+"""Times the limit: beyond, what was used lately goes too."""
+
 _PARTS = ".part-"
 _LEFTOVER_S = 60.0
 
@@ -46,10 +53,17 @@ class BlobStore(Shelf):
     """
 
     def __init__(
-        self, root: Path, *, limit_bytes: int | None = None, on_lost: OnLost | None = None
+        self,
+        root: Path,
+        *,
+        limit_bytes: int | None = None,
+        on_lost: OnLost | None = None,
+        spare_s: float = SPARE_S,
     ) -> None:
         super().__init__(root, on_lost)
         self.limit_bytes = limit_bytes
+        self._spare_s = spare_s
+        self._touched_pins_at = 0.0
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             sweep(self.root, _PARTS, older_than_s=_LEFTOVER_S)
@@ -176,7 +190,7 @@ class BlobStore(Shelf):
     def _holds(self, digest: Digest, size: int) -> bool:
         """Tell whether a blob is on disk already, surely undamaged."""
         if size > SMALL:
-            return self._trusts(digest)
+            return self._trusts(digest) and self._touch(digest)
         try:
             held = os.open(self.path(digest), READ)
         except OSError:
@@ -187,7 +201,7 @@ class BlobStore(Shelf):
             same = False
         finally:
             os.close(held)
-        return same and self.refresh(digest)
+        return same and self.refresh(digest) and self._touch(digest)
 
     def _trusts(self, digest: Digest) -> bool:
         """Tell whether a large blob's file is the one that was last verified."""
@@ -282,40 +296,54 @@ class BlobStore(Shelf):
 
     def pin(self, digests: Iterable[Digest]) -> None:
         """Keep these from eviction, here or yet to come, until as many `unpin`s. Pin first, then look."""
-        self._index.pin(digests)
+        for digest in self._index.pin(digests, time.time() - TOUCH_EVERY_S):
+            self._touch(digest)
 
     def unpin(self, digests: Iterable[Digest]) -> None:
         """End one `pin` of each."""
         self._index.unpin(digests)
 
     def evict(self) -> tuple[Digest, ...]:
-        """When over the limit, remove the least recently used unpinned blobs; return which."""
+        """When over the limit, remove the least recently used unpinned blobs; return which.
+
+        What somebody used lately may be pinned in another process: it is spared, up to `CROWDED` times
+        the limit.
+        """
+        now = time.time()
+        if now - self._touched_pins_at > TOUCH_EVERY_S:
+            self._touched_pins_at = now
+            for digest in self._index.pinned_and_untouched(now - TOUCH_EVERY_S):
+                self._touch(digest)
         if self.limit_bytes is None:
             return ()
         if time.monotonic() - self._scanned_at > RESCAN_EVERY_S:
             self.rescan()
-        if self.total_bytes <= self.limit_bytes:
-            return ()
-        gone: list[Digest] = []
-        for digest in self._index.least_recently_used():
-            if self.total_bytes <= self.limit_bytes * EVICT_TO:
-                break
-            if self._remove_unpinned(digest):
-                gone.append(digest)
+        gone = self._evict(self.limit_bytes, now - self._spare_s)
+        gone += self._evict(self.limit_bytes * CROWDED, None)
         self._tell(tuple(gone))
         return tuple(gone)
 
-    def _remove_unpinned(self, digest: Digest) -> bool:
+    def _evict(self, limit: float, used_before: float | None) -> list[Digest]:
+        """Remove blobs if all are more than `limit` bytes, only such as nobody used since `used_before`."""
+        gone: list[Digest] = []
+        if self.total_bytes <= limit:
+            return gone
+        for digest in self._index.least_recently_used(used_before):
+            if self.total_bytes <= limit * EVICT_TO:
+                break
+            if self._remove_unpinned(digest, used_before):
+                gone.append(digest)
+        return gone
+
+    def _remove_unpinned(self, digest: Digest, used_before: float | None) -> bool:
         part, path = self._part_name(), self.path(digest)
         with self._places:
             blob = self._index.get(digest)
-            try:
-                used_at = os.lstat(path).st_mtime
-            except OSError:
-                used_at = 0.0
-            if blob is not None and used_at > blob.used_at + TOUCH_EVERY_S:
-                blob.used_at = used_at  # another process uses it; next time it stands elsewhere in the row
-                return False
+            if blob is not None and used_before is not None:
+                with contextlib.suppress(OSError):
+                    blob.used_at = max(blob.used_at, os.lstat(path).st_mtime)
+                if blob.used_at > used_before:
+                    return False  # another process uses it; next time it stands elsewhere in the row
             if not self._index.discard(digest, even_pinned=False):
                 return False
             try:
@@ -323,6 +351,25 @@ class BlobStore(Shelf):
             except OSError:
                 return True  # another process was faster
         _forget(part)  # a large file takes its time to go
+        return True
+
+    def _touch(self, digest: Digest) -> bool:
+        """Note a use, on disk too if the last one is long ago; True, for the sake of the callers."""
+        blob = self._index.get(digest)
+        if blob is None:
+            return True
+        now = time.time()
+        if now - blob.touched_at < TOUCH_EVERY_S:
+            blob.used_at = now
+            return True
+        try:
+            source = os.open(self.path(digest), READ)
+        except OSError:
+            return True  # whoever reads it will find out
+        try:
+            self._used(blob, source)
+        finally:
+            os.close(source)
         return True
 
 

@@ -73,11 +73,22 @@ class BlobIndex:
             self.total_bytes -= blob.size
             return True
 
-    def pin(self, digests: Iterable[Digest]) -> None:
-        """Count one user more for each."""
+    def pin(self, digests: Iterable[Digest], touched_since: float = 0.0) -> list[Digest]:
+        """Count one user more for each; return those held whose use was last recorded before that time."""
+        untouched = []
         with self._lock:
             for digest in digests:
                 self._pins[digest] = self._pins.get(digest, 0) + 1
+                blob = self._blobs.get(digest)
+                if blob is not None and blob.touched_at < touched_since:
+                    untouched.append(digest)
+        return untouched
+
+    def pinned_and_untouched(self, touched_since: float) -> list[Digest]:
+        """Return the pinned blobs held here whose use was last recorded before that time."""
+        with self._lock:
+            held = ((digest, self._blobs.get(digest)) for digest in self._pins)
+            return [digest for digest, blob in held if blob is not None and blob.touched_at < touched_since]
 
     def unpin(self, digests: Iterable[Digest]) -> None:
         """Count one user less for each; one too many is ignored."""
@@ -93,9 +104,13 @@ class BlobIndex:
         """Tell whether somebody uses a blob, held or not."""
         return digest in self._pins
 
-    def least_recently_used(self) -> list[Digest]:
-        """Return the unpinned blobs, the one longest unused first."""
+    def least_recently_used(self, used_before: float | None = None) -> list[Digest]:
+        """Return the unpinned blobs, the one longest unused first; only those not used since that time."""
         with self._lock:
-            free = [(b.used_at, digest) for digest, b in self._blobs.items() if digest not in self._pins]
+            free = [
+                (blob.used_at, digest)
+                for digest, blob in self._blobs.items()
+                if digest not in self._pins and (used_before is None or blob.used_at <= used_before)
+            ]
         free.sort()
         return [digest for _, digest in free]

@@ -22,7 +22,7 @@ from .index import Blob, BlobIndex, Identity
 SMALL = 64 * 1024
 """Bytes; blobs up to this size are hashed on every use, which costs less than remembering safely."""
 
-TOUCH_EVERY_S = 600.0
+TOUCH_EVERY_S = 300.0
 """How old the use recorded on disk may get."""
 
 BACKDATE_NS = 2_000_000_000

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from computefarm.errors import StoreError
 from computefarm.messages import Digest
-from computefarm.store.blobs import EVICT_TO, BlobStore
+from computefarm.store.blobs import EVICT_TO, SPARE_S, BlobStore
+from computefarm.store.shelf import SMALL
 
 LIMIT = 1_000
 
@@ -23,7 +25,7 @@ class Eviction(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.store = BlobStore(self.folder / "store", limit_bytes=LIMIT)
+        self.store = BlobStore(self.folder / "store", limit_bytes=LIMIT, spare_s=0.0)
         self.lost: list[Digest] = []
         self.store.on_lost = self.lost.extend
         self.held: dict[Digest, bytes] = {}
@@ -89,7 +91,7 @@ class Eviction(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Only the pins are forgotten; the order of use is on disk no finer than ten minutes."""
         self.store.close()
-        self.store = BlobStore(self.folder / "store", limit_bytes=LIMIT)
+        self.store = BlobStore(self.folder / "store", limit_bytes=LIMIT, spare_s=0.0)
         self.store.on_lost = self.lost.extend
         for digest in self.held:
             self.store.read(digest)
@@ -146,3 +148,70 @@ def test_what_another_process_used_lately_is_spared(store: BlobStore) -> None:
     os.utime(store.path(mine), (1, 1))
     assert store.evict() == (mine,)
     assert shared in store
+
+
+def test_what_was_used_lately_is_spared_up_to_twice_the_limit(store: BlobStore) -> None:
+    store.limit_bytes = 150
+    digests = [store.add_bytes(bytes([number]) * 100) for number in range(3)]
+    assert store.evict() == ()
+    store.add_bytes(b"more" * 25)
+    assert store.evict() == tuple(digests[:2])  # down to nine tenths of twice the limit
+
+
+def test_ten_minutes_later_it_goes(store: BlobStore) -> None:
+    store.limit_bytes = 150
+    digests = [store.add_bytes(bytes([number]) * 100) for number in range(2)]
+    for digest in digests:
+        long_ago(store, digest, SPARE_S + 1)
+    assert store.evict() == (digests[0],)
+
+
+def test_a_pin_is_seen_by_the_other_processes_of_the_folder(tmp_path: Path) -> None:
+    here, there = BlobStore(tmp_path / "store"), BlobStore(tmp_path / "store", limit_bytes=90)
+    pinned, free = here.add_bytes(b"p" * 100), here.add_bytes(b"f" * 60)
+    for store in (here, there):
+        store.refresh(pinned)
+        store.refresh(free)
+        long_ago(store, pinned, 5_000)
+        long_ago(store, free, 4_000)
+    here.pin([pinned])
+    assert there.evict() == (free,)
+    assert here.read(pinned) == b"p" * 100
+    here.close()
+    there.close()
+
+
+def test_a_long_pin_is_recorded_again_now_and_then(store: BlobStore) -> None:
+    digest = store.add_bytes(b"p" * 100)
+    store.pin([digest])
+    long_ago(store, digest, 5_000)
+    store.evict()
+    assert time.time() - os.stat(store.path(digest)).st_mtime < 60
+
+
+def test_a_pin_soon_after_the_last_use_does_not_go_to_the_disk(store: BlobStore) -> None:
+    digest = store.add_bytes(b"p" * 100)
+    before = os.stat(store.path(digest)).st_ctime_ns
+    store.pin([digest])
+    assert os.stat(store.path(digest)).st_ctime_ns == before
+
+
+def test_a_touched_large_blob_stays_trusted(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = store.add_bytes(b"p" * (SMALL + 1))
+    long_ago(store, digest, 5_000)
+    store.read(digest)
+    blob = store._index.get(digest)
+    assert blob is not None
+    blob.touched_at -= 5_000
+    store.pin([digest])
+    monkeypatch.setattr("computefarm.store.shelf.hash_open", None)
+    assert store.read(digest, 0, 1) == b"p"
+
+
+def long_ago(store: BlobStore, digest: Digest, seconds: float) -> None:
+    """Make a blob look as if nobody had used it for so long."""
+    when = time.time() - seconds
+    os.utime(store.path(digest), (when, when))
+    blob = store._index.get(digest)
+    assert blob is not None
+    blob.used_at = blob.touched_at = when
