@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from doit.dependency import FileChangedChecker
 
+from computefarm.errors import FarmError
+from computefarm.store.digests import DigestCache
+
 from .database import Database, FileState
 
-Digester = Callable[[str], bytes]
-"""Return the sha256 of a file's content; raise OSError when it cannot be read."""
+Digester = Callable[[str, os.stat_result], tuple[bytes, int]]
+"""Return the sha256 of a file's content and its size; raise `FarmError` when it cannot be read."""
 
 RACE_NS = 20_000_000
 """A file written less than this before it was digested may change again without a new time."""
 
 
-def sha256(path: str) -> bytes:
-    """Return the digest of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+class Digests:
+    """The project's digest cache, opened when the first file has to be read."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._cache: DigestCache | None = None
+
+    def __call__(self, path: str, found: os.stat_result) -> tuple[bytes, int]:
+        """Return the digest and size of a file's content as it is now, perhaps newer than `found`."""
+        if self._cache is None:
+            self._cache = DigestCache(self._path)
+        entry = self._cache.entry_of(path, path, found)
+        return entry.digest, entry.size
+
+    def save(self) -> None:
+        """Keep what was learnt for the next run."""
+        if self._cache is not None:
+            self._cache.save()
 
 
 class Files:
     """The state of each file, looked at once a run until something may have written it."""
 
-    def __init__(self, database: Database, digest: Digester = sha256) -> None:
+    def __init__(self, database: Database, digest: Digester) -> None:
         self._database = database
         self._digest = digest
         self._stats: dict[str, os.stat_result | None] = {}
@@ -132,13 +151,11 @@ class Files:
             raise FileNotFoundError(2, "No such file or directory", path)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, "Is a directory", path)
-        digest = self._digest(path)
-        after = os.stat(path)
-        settled = (after.st_mtime_ns, after.st_size) == (found.st_mtime_ns, found.st_size)
-        if not settled:
-            digest = self._digest(path)
-            found = self._stats[path] = after
-        state = FileState(path, found.st_size, _settled_time(found), digest)
+        try:
+            digest, size = self._digest(path, found)
+        except FarmError as error:
+            raise OSError(errno.EIO, str(error), path) from error
+        state = FileState(path, size, _settled_time(found), digest)
         self._states[path] = state
         return state
 
@@ -154,8 +171,6 @@ def _names_in(folder: str) -> set[str]:
 
 def _settled_time(found: os.stat_result) -> int:
     """Return the modification time, or -1 when a later write could leave the same one behind."""
-    import time
-
     return -1 if time.time_ns() - found.st_mtime_ns < RACE_NS else found.st_mtime_ns
 
 

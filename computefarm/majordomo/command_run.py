@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import sys
@@ -133,6 +134,10 @@ class Run(Own, DoitRun):
     def _sync(self) -> Any:
         return sync_targets
 
+    def _digest_cache(self) -> Path | None:
+        name = hashlib.sha256(os.fsencode(os.getcwd())).hexdigest()[:16]
+        return Home.find(os.environ).cache / "digests" / name
+
     def _execute(
         self,
         outfile: Any,
@@ -164,7 +169,10 @@ class Run(Own, DoitRun):
                 continue_=continue_, always=always, slots=num_process or None, dodo=dodoFile, pdb=bool(pdb),
                 failure_verbosity=failure_verbosity,
             )  # fmt: skip
-            code = runner.run_all(self.control.task_dispatcher())
+            try:
+                code = runner.run_all(self.control.task_dispatcher())
+            finally:
+                self.digests.save()
         for error in runner.fatal:
             shown(error)
         return code

@@ -31,7 +31,7 @@ from doit.globals import Globals
 
 from computefarm.errors import FarmError
 
-from .checker import ContentChecker, Files
+from .checker import ContentChecker, Digests, Files
 from .database import Database
 from .dependency import Dependencies, reason_sentences
 from .farm_tasks import FarmTasks
@@ -121,7 +121,8 @@ class Own(DoitCmdBase):
     def _open_database(self, name: str, params: Any) -> None:
         codec_cls = self.get_codec_cls(params["codec_cls"])
         database = Database(name, codec_cls(), sync=self._sync())
-        files = Files(database, **self._digester())
+        self.digests = Digests(self._digest_cache())
+        files = Files(database, self.digests)
         kind = params["check_file_uptodate"]
         checker = ContentChecker(files) if kind == "md5" else self.get_checker_cls(kind)()
         self.dep_manager = Dependencies(database, checker, files)
@@ -133,8 +134,9 @@ class Own(DoitCmdBase):
     def _sync(self) -> Any:
         return None
 
-    def _digester(self) -> dict[str, Any]:
-        return {}
+    def _digest_cache(self) -> Path | None:
+        """Return where digests are kept between runs; only in memory where few files are read."""
+        return None
 
     def _default_capability(self, params: Mapping[str, Any]) -> str:
         return str(self.settings(params).default_capability)
