@@ -213,7 +213,7 @@ def test_every_part_has_a_floor() -> None:
         ("computefarm.store.blobs", "from computefarm.catalogue import probe", "neighbours on floor 2"),
         ("computefarm.store.blobs", "import computefarm.services.worker", "floor 2 imports floor 3"),
         ("computefarm.backends.local", "from computefarm.majordomo import app", "floor 4 imports floor 5"),
-        ("computefarm.testing.fakes", "from computefarm.backends.base import Backend", "neighbours on floor 4"),
+        ("computefarm.backends.local", "from computefarm.testing.farm import Farm", "neighbours on floor 4"),
         ("computefarm.cli.worker", "from computefarm.workers.shell.worker import ShellWorker", "entry point"),
         ("computefarm.cli.worker", "import workers.shell", "entry point"),
         ("computefarm.cli.worker", "from computefarm import workers", "entry point"),
