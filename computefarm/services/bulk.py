@@ -38,7 +38,7 @@ PATIENCE_S = 10.0
 class Pull:
     """One blob on its way here."""
 
-    __slots__ = ("digest", "peer", "received", "requested", "size", "writer")
+    __slots__ = ("asked", "digest", "peer", "received", "requested", "size", "writer")
 
     def __init__(self, digest: Digest, size: int | None, peer: str) -> None:
         self.digest = digest
@@ -46,6 +46,8 @@ class Pull:
         self.peer = peer
         self.requested = 0
         self.received = 0
+        self.asked = 0
+        """Bytes of the window that it holds."""
         self.writer: BlobWriter | None = None
 
 
@@ -84,12 +86,18 @@ class Puller:
         self.received_bytes = 0
 
     def want(self, peer: str, blobs: Iterable[tuple[Digest, int | None]]) -> None:
-        """Fetch these `(digest, size)` from `peer`; those already on their way are not asked for twice."""
+        """Fetch these `(digest, size)` from `peer`; each is asked for once.
+
+        One that is on its way from somebody else is taken over: whoever calls has given that one up.
+        """
         link = self._links.setdefault(peer, _Link(self._clock()))
         here: list[Digest] = []
         for digest, size in blobs:
-            if digest in self._pulls:
+            under_way = self._pulls.get(digest)
+            if under_way is not None and under_way.peer == peer:
                 continue
+            if under_way is not None:
+                self._drop(digest)
             # Another process of the same CF_HOME may have put it into the shared folder meanwhile.
             if digest in self._store or self._store.refresh(digest):
                 here.append(digest)
@@ -116,8 +124,7 @@ class Puller:
             if pull is None or pull.peer != peer or piece.offset != pull.received:
                 continue
             first = pull.size is None
-            expected = FIRST if first else piece.length
-            link.outstanding = max(0, link.outstanding - expected)
+            self._answered(link, pull, FIRST if first else piece.length)
             pull.size = piece.size
             pull.received += piece.length
             if first:
@@ -152,6 +159,7 @@ class Puller:
         for pull in self._pulls.values():
             if pull.peer == peer:
                 pull.requested = pull.received
+                pull.asked = 0
                 if id(pull) not in queued:
                     link.queue.append(pull)
         self._pump(peer, link)
@@ -192,15 +200,30 @@ class Puller:
                         link.queue.popleft()
                 slices.append(Slice(pull.digest, pull.size or 0, pull.requested, length))
                 pull.requested += length
+                pull.asked += length
                 link.outstanding += length
             if slices:
                 self._ask(peer, Fetch(tuple(slices)))
 
+    @staticmethod
+    def _answered(link: _Link, pull: Pull, length: int) -> None:
+        """Give back what a request held of the window; a late copy of an answer gives back nothing."""
+        length = min(length, pull.asked)
+        pull.asked -= length
+        link.outstanding -= length
+
     def _drop(self, digest: Digest) -> None:
         pull = self._pulls.pop(digest)
-        writer = pull.writer
-        if writer is not None:
-            self._offload.submit(writer.abort)
+        link = self._links.get(pull.peer)
+        if link is not None:
+            self._answered(link, pull, pull.asked)
+        # Behind what may still be waiting to be written, which is what makes the writer.
+        self._offload.submit(lambda: self._abort(pull))
+
+    @staticmethod
+    def _abort(pull: Pull) -> None:
+        if pull.writer is not None:
+            pull.writer.abort()
 
     def _write(self, work: list[tuple[Pull, int, memoryview]]) -> tuple[list[Pull], list[tuple[Pull, str]]]:
         complete: list[Pull] = []

@@ -314,6 +314,7 @@ class Executions:
             for ticket in death.tickets:
                 execution = self._by_ticket.get(ticket)
                 if execution is not None:
+                    execution.strays = True
                     self._give_back(execution, "the worker's process spawner was killed", ())
             return
         for event in events:

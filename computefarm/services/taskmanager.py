@@ -30,6 +30,7 @@ from computefarm.core.commands import (
     Vanished,
 )
 from computefarm.core.manager import TaskManager
+from computefarm.core.tables import LEASE_BEATS
 from computefarm.errors import ProtocolError
 from computefarm.messages import (
     Absent,
@@ -181,6 +182,9 @@ class TaskManagerService:
         self._waiting: dict[str, Peer] = {}
         """Those with a `Placed` held back, looked at again when the first of them is due."""
         self._placed_due = float("inf")
+        self._uncontrolled: dict[str, float] = {}
+        """Peers without a control connection, and when they are forgotten."""
+        self._patience_s = LEASE_BEATS * heartbeat_s
         self._counter = 0
         self._lookups: list[LookUp] = []
         self._keeps: list[tuple[Digest, Result]] = []
@@ -226,6 +230,8 @@ class TaskManagerService:
             self._readable()
         self._obey(self.core.tick(now))
         self._puller.tick(now)
+        for name in [name for name, until in self._uncontrolled.items() if now >= until]:
+            self._drop(name, "it has no control connection")
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
@@ -262,7 +268,7 @@ class TaskManagerService:
 
     def close(self) -> None:
         """Tell everybody and stop."""
-        for peer in self._peers.values():
+        for peer in list(self._peers.values()):
             peer.outbox.append(Disconnect("stopping", f"the TaskManager of farm {self.farm!r} is stopping"))
             self._flush_peer(peer)
         self._storage.close(self._loop)
@@ -288,8 +294,21 @@ class TaskManagerService:
         for refusal in self._end.refusals():
             log.warning("%s", refusal)
         for route in self._end.departed():
-            # Its lease goes on: a cut shorter than that costs nothing.
-            self._routes.pop(route, None)
+            self._departed(route)
+
+    def _departed(self, route: bytes) -> None:
+        """A connection ended by itself; the process behind it has a grace to come back."""
+        self._bulk_blocked.pop(route, None)
+        peer = self._routes.pop(route, None)
+        if peer is None:
+            return  # its process has connected anew already
+        if peer.bulk == route:
+            peer.bulk = None
+        if peer.control == route:
+            peer.control = None
+            peer.forget_unsent()
+            self._uncontrolled[peer.name] = self._clock() + self._patience_s
+            self._learn(Gone(peer.name))
 
     def _invited(self, incoming: Incoming) -> None:
         """A key out of an invitation may say one thing: Join."""
@@ -317,6 +336,9 @@ class TaskManagerService:
                 case _ if peer is None:
                     self._reply(incoming.route, Disconnect("protocol", "say Hello first"))
                     return
+                case Chunk() | Fetch() | Absent() if peer.role not in ("client", "worker"):
+                    what = type(message).__name__
+                    self._reply(incoming.route, Disconnect("role", f"a {peer.role} may not send {what}"))
                 case Chunk():
                     if incoming.data is not None:
                         self._puller.take(peer.name, message, incoming.data)
@@ -346,10 +368,13 @@ class TaskManagerService:
         if hello.channel == "bulk":
             self._forget_route(peer.bulk)
             peer.bulk = incoming.route
+            if peer.control is None:
+                self._uncontrolled.setdefault(peer.name, now + self._patience_s)
             self._puller.restart(peer.name)
         else:
             self._forget_route(peer.control)
             peer.control = incoming.route
+            self._uncontrolled.pop(peer.name, None)
             peer.forget_unsent()
             self._obey(self.core.connect(peer.name, hello.role, hello, now, owner=identity.key))
         return peer
@@ -403,9 +428,12 @@ class TaskManagerService:
         self._flush_peer(peer)
         self._dirty.pop(name, None)
         self._waiting.pop(name, None)
+        self._uncontrolled.pop(name, None)
         self._forget_route(peer.control)
         self._forget_route(peer.bulk)
-        self._by_boot.pop((peer.owner, peer.hello.boot), None)
+        boot = (peer.owner, peer.hello.boot)
+        if self._by_boot.get(boot) is peer:
+            del self._by_boot[boot]
         self._puller.forget(name)
 
     # --- the storage thread's side ---
