@@ -28,6 +28,8 @@ class Process(msgspec.Struct, frozen=True):
     """Running or waiting for a core (its main thread)."""
     cpu_s: float
     """CPU time of the process and of all descendants that it has waited for."""
+    ended: bool = False
+    """It is over, and only its parent has not asked for its exit status yet."""
 
 
 def read_process(pid: int) -> Process | None:
@@ -36,9 +38,9 @@ def read_process(pid: int) -> Process | None:
 
 
 def identity(pid: int) -> str | None:
-    """Return text that tells this process from all others that had or will have its number."""
+    """Return text that tells this process from all others that had or will have its number, or None."""
     process = read_process(pid)
-    return f"{process.started}@{_pid_namespace()}" if process else None
+    return f"{process.started}@{_pid_namespace()}" if process and not process.ended else None
 
 
 def children(pid: int) -> list[int]:
@@ -66,6 +68,7 @@ def _from_proc(pid: int) -> Process | None:
         started=fields[19].decode(),
         runnable=fields[0] == b"R",
         cpu_s=(int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) * _TICK_S,
+        ended=fields[0] in (b"Z", b"X"),
     )
 
 
@@ -91,12 +94,14 @@ def _from_psutil(pid: int) -> Process | None:
         with process.oneshot():
             times = process.cpu_times()
             waited = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+            status = process.status()
             return Process(
                 pid=pid,
                 parent=process.ppid(),
                 started=f"{process.create_time():.2f}",
-                runnable=process.status() == psutil.STATUS_RUNNING,
+                runnable=status == psutil.STATUS_RUNNING,
                 cpu_s=times.user + times.system + waited,
+                ended=status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD),
             )
     except psutil.Error:
         return None
