@@ -11,12 +11,12 @@ from computefarm.errors import FarmError, Unreachable
 from computefarm.home import Home, host_id, hostname
 from computefarm.messages import Explanation, Pool, Status
 from computefarm.services.client import ClientService
+from computefarm.services.dialling import Dialler
 from computefarm.services.equip import store_root
 from computefarm.services.loop import Loop
 from computefarm.settings import Settings
 from computefarm.store.blobs import BlobStore
 from computefarm.transport.farms import Access
-from computefarm.transport.peer_end import PeerEnd
 
 from .base import Offered, Sink, Submission
 from .bridge import ANSWER_S, Bridge, explanation_of, orders, question, run_guarded, status_of
@@ -42,23 +42,20 @@ class FarmBackend:
     def start(self, sink: Sink) -> None:
         """Connect; raise `Unreachable` or `Refused` when the farm cannot be used."""
         access, home = self._access, self._home
-        keys = access.keys("client")
         self._bridge = Bridge(sink)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        dialler = Dialler(self._context, home, self._settings.farm, access, "client")
         self._store = BlobStore(store_root(home), limit_bytes=self._settings.cache_limit)
         self._loop = Loop()
-
-        def dial() -> PeerEnd:
-            return PeerEnd(self._context, access.address, server_key=access.server_key, keys=keys)
-
         self._client = ClientService(
             session=self._session,
             host=host_id(home),
             hostname=hostname(),
-            control=dial(),
-            bulk=dial(),
+            control=dialler.dial(),
+            bulk=dialler.dial(),
             store=self._store,
             observer=self._bridge,
+            dialler=dialler,
         )
         self._thread = threading.Thread(target=self._run, name="cf-client", daemon=True)
         self._thread.start()

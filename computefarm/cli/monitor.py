@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 
@@ -15,13 +16,12 @@ from computefarm.home import Home, host_id, hostname
 from computefarm.host.load import LoadSampler
 from computefarm.host.pids import OwnProcesses
 from computefarm.host.running import Running
+from computefarm.services.dialling import Dialler
 from computefarm.services.loop import Loop
 from computefarm.services.monitor import MonitorService
 from computefarm.settings import load_settings
-from computefarm.transport.farms import find_access
-from computefarm.transport.peer_end import PeerEnd
 
-from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging
+from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
 
 PROGRAM = "cf-monitor"
 NAME = "host"
@@ -35,7 +35,10 @@ def main() -> int:
     running = Running(home)
     set_up_logging(arguments.verbose)
     try:
-        if arguments.interval <= 0:
+        if arguments.max_load is not None and not 0 < arguments.max_load < math.inf:
+            text = f"--max-load {arguments.max_load:g}: a load per core above 0 was expected, as 0.8"
+            raise UsageError(text)
+        if not 0 < arguments.interval < math.inf:
             raise UsageError(f"--interval {arguments.interval:g}: a number of seconds above 0 was expected")
         running.claim("monitor", NAME)
     except Refused as error:
@@ -48,6 +51,8 @@ def main() -> int:
             return _serve(arguments, home, running)
     except FarmError as error:
         return fail(error, PROGRAM)
+    except KeyboardInterrupt:
+        return 130
     finally:
         running.release("monitor", NAME)
 
@@ -56,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Report this machine's load to a farm.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--interval", type=float, default=3.0, metavar="SECONDS", help="between reports")
-    parser.add_argument(
-        "--max-load", type=float, default=None, metavar="X", help="strict limit, per core"
-    )
+    parser.add_argument("--max-load", type=float, default=None, metavar="X", help="strict limit, per core")
     parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to report to")
     parser.add_argument("--with-workers", action="store_true", help="end when no worker runs here any more")
     parser.add_argument("--verbose", action="store_true", help="log more")
@@ -67,24 +70,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace, home: Home, running: Running) -> int:
     settings = load_settings({"farm": arguments.farm}, os.environ, home)
-    access = find_access(home, settings.farm)
+    wanted = (lambda: bool(running.alive("worker"))) if arguments.with_workers else None
+    access = wait_for_farm(home, settings.farm, wanted or (lambda: True))
     if access is None:
-        raise UsageError(
-            "no farm is configured here", hint="cf-taskmanager start    # or: majordomo join LINE"
-        )
+        return 0
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dialler = Dialler(context, home, settings.farm, access, "monitor")
     loop = Loop()
     signals = Signals(loop)
     signals.stop_on_signals()
     service = MonitorService(
         host=host_id(home),
         hostname=hostname(),
-        control=PeerEnd(context, access.address, server_key=access.server_key, keys=access.keys("monitor")),
+        control=dialler.dial(),
         sampler=LoadSampler(OwnProcesses(), home.cache),
         interval_s=arguments.interval,
         max_load=arguments.max_load,
-        wanted=(lambda: bool(running.alive("worker"))) if arguments.with_workers else None,
+        wanted=wanted,
         done=loop.stop,
+        dialler=dialler,
     )
     loop.add(service)
     quiet_garbage_collector()

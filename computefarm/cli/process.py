@@ -8,13 +8,23 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from computefarm.errors import FarmError
+from computefarm.errors import FarmError, Refused, UsageError
 from computefarm.home import Home, private_folder
 from computefarm.host.pids import OwnProcesses
 from computefarm.services.loop import Loop
+from computefarm.transport.farms import Access, find_access
+
+WAIT_S = 10.0
+"""One line this often while there is no farm to work for."""
+
+LOOK_S = 0.25
+"""How often one is looked for."""
+
+log = logging.getLogger("computefarm.process")
 
 STOPPED_BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -82,6 +92,28 @@ class Signals:
                 call = self._calls.get(number)
                 if call is not None:
                     call()
+
+
+def wait_for_farm(home: Home, farm: str, wanted: Callable[[], bool] = lambda: True) -> Access | None:
+    """Return how to reach the farm, waiting for one; None when it is not `wanted` any more."""
+    said = float("-inf")
+    while wanted():
+        why = "no farm is configured here; start one: cf-taskmanager start, or join one: --join LINE"
+        try:
+            access = find_access(home, farm)
+        except Refused:
+            raise
+        except FarmError as error:
+            access, why = None, str(error)
+        if access is not None:
+            return access
+        if farm == "local":
+            raise UsageError("this needs a farm; `local` is the one that runs inside majordomo")
+        if time.monotonic() - said >= WAIT_S:
+            said = time.monotonic()
+            log.warning("waiting: %s", why)
+        time.sleep(LOOK_S)
+    return None
 
 
 def quiet_garbage_collector() -> None:

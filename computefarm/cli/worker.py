@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import zmq
 
@@ -20,6 +21,7 @@ from computefarm.home import Home, hostname
 from computefarm.host.running import Running, end
 from computefarm.messages import Offer
 from computefarm.sandbox.pool import SpawnerPool
+from computefarm.services.dialling import Dialler
 from computefarm.services.equip import (
     PRIVATE,
     Toolbox,
@@ -34,18 +36,16 @@ from computefarm.services.worker import WorkerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
 from computefarm.store.layout import PrivateDirs
-from computefarm.transport.farms import Access, find_access
+from computefarm.transport.farms import Access
 from computefarm.transport.invitation import join
-from computefarm.transport.peer_end import PeerEnd
 
-from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging
+from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
 
 PROGRAM = "cf-worker"
-WAIT_S = 10.0
-"""One line this often while there is no farm to work for."""
-
 NICE = 10
 """Of tasks on a machine that somebody may be using."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 log = logging.getLogger("computefarm.worker")
 
@@ -148,18 +148,34 @@ def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
         )
     set_up_logging(arguments.verbose)
     slots = arguments.slots if arguments.slots is not None else usable_cores()
-    if slots < 1:
-        raise UsageError(f"--slots {slots}: a worker needs at least one slot")
+    _check(arguments, slots)
     catalogue = Catalogue.load(home)
     offers = _offers(catalogue, arguments.capability, home)
-    access = _access(arguments, home, settings)
     running = Running(home)
+    # Before the farm is looked for, so that `stop` finds a worker that waits for one.
     name = _claim_name(running, arguments.name)
     try:
         with registered():
+            access = _access(arguments, home, settings)
             return _serve(arguments, home, settings, access, catalogue, offers, slots, name, running)
     finally:
         running.release("worker", name)
+
+
+def _check(arguments: argparse.Namespace, slots: int) -> None:
+    """Refuse numbers and names that no manager would take."""
+    if slots < 1:
+        raise UsageError(f"--slots {slots}: a worker needs at least one slot")
+    if not 0 < arguments.weight < math.inf:
+        raise UsageError(f"--weight {arguments.weight:g}: a number above 0 was expected; 1 is ordinary")
+    if arguments.max_load is not None and not 0 < arguments.max_load < math.inf:
+        raise UsageError(f"--max-load {arguments.max_load:g}: a load per core above 0 was expected, as 0.8")
+    if not 0 <= arguments.nice <= 19:
+        raise UsageError(f"--nice {arguments.nice}: a number from 0 to 19 was expected")
+    if arguments.name and NAME.fullmatch(arguments.name) is None:
+        raise UsageError(
+            f"--name {arguments.name!r}: letters, digits, `.`, `_` and `-` were expected, 63 at most"
+        )
 
 
 def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
@@ -189,24 +205,9 @@ def _access(arguments: argparse.Namespace, home: Home, settings: Settings) -> Ac
     """Join, or find the farm of this CF_HOME; wait for one that is not there yet."""
     if arguments.join:
         return join(arguments.join, home, name=hostname())
-    said = 0.0
-    while True:
-        try:
-            access = find_access(home, settings.farm)
-        except Refused:
-            raise
-        except FarmError as error:
-            access, why = None, str(error)
-        else:
-            why = "no farm is configured here; start one: cf-taskmanager start, or join one: --join LINE"
-        if access is not None:
-            return access
-        if settings.farm == "local":
-            raise UsageError("a worker needs a farm; `local` is the one that runs inside majordomo")
-        if time.monotonic() - said >= WAIT_S:
-            said = time.monotonic()
-            log.warning("waiting: %s", why)
-        time.sleep(0.25)
+    access = wait_for_farm(home, settings.farm)
+    assert access is not None
+    return access
 
 
 def _claim_name(running: Running, wanted: str) -> str:
@@ -237,15 +238,13 @@ def _serve(
     running: Running,
 ) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    keys = access.keys("worker")
+    farm = settings.farm if not arguments.join else access.farm
+    dialler = Dialler(context, home, farm, access, "worker")
     loop = Loop()
     signals = Signals(loop)
     signals.stop_on_signals()
     store = BlobStore(store_root(home), limit_bytes=settings.cache_limit)
     exit_codes: list[int] = []
-
-    def dial() -> PeerEnd:
-        return PeerEnd(context, access.address, server_key=access.server_key, keys=keys)
 
     def quit_(reason: str, code: str) -> None:
         if code:
@@ -265,20 +264,21 @@ def _serve(
     )
     service = WorkerService(
         register=register,
-        control=dial(),
-        bulk=dial(),
+        control=dialler.dial(),
+        bulk=dialler.dial(),
         store=store,
         directories=PrivateDirs(home.cache / PRIVATE),
         spawners=SpawnerPool(nice=arguments.nice, slots=slots),
         plugin=Toolbox(catalogue),
         facts=task_facts(register),
         quit=quit_,
+        dialler=dialler,
     )
     signals.on(signal.SIGUSR1, service.drain)
     loop.add(service)
     log.info("worker %s for farm %s at %s, %d slots", register.worker, access.farm, access.address, slots)
     if not arguments.no_monitor:
-        _start_monitor(arguments, running)
+        _start_monitor(farm, running)
     quiet_garbage_collector()
     try:
         loop.run()
@@ -288,13 +288,13 @@ def _serve(
     return exit_codes[0] if exit_codes else 0
 
 
-def _start_monitor(arguments: argparse.Namespace, running: Running) -> None:
+def _start_monitor(farm: str, running: Running) -> None:
     """Start a monitor for this host unless one runs; it ends with the last worker."""
     if running.alive("monitor"):
         return
     command = [sys.executable, "-m", "computefarm.cli.monitor", "--with-workers"]
-    if arguments.farm:
-        command += ["--farm", arguments.farm]
+    if farm:
+        command += ["--farm", farm]
     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -51,6 +51,7 @@ from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 from computefarm.transport.wire import Buffer
 
 from .bulk import Provider, Puller
+from .dialling import Dialler
 from .link import Link, link_error
 from .loop import Loop
 from .offload import Offload
@@ -167,6 +168,7 @@ class ClientService:
         store: BlobStore,
         observer: Observer,
         shared: bool = False,
+        dialler: Dialler | None = None,
     ) -> None:
         self._session_id = session
         self._store = store
@@ -194,6 +196,7 @@ class ClientService:
             message=self._heard,
             data=self._bulk_heard,
             down=self._down,
+            dialler=dialler,
         )
 
     # --- the loop's side ---

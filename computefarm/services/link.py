@@ -15,6 +15,7 @@ from computefarm.messages import PROTOCOL, Absent, Chunk, Fetch, FromManager, He
 from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 from computefarm.transport.wire import Buffer
 
+from .dialling import Dialler
 from .loop import Loop
 
 BATCH_MESSAGES = 500
@@ -22,6 +23,12 @@ BATCH_MESSAGES = 500
 
 REDIAL_S = 10.0
 """How long to wait before a manager that refused us is asked again."""
+
+REST_S = 1.0
+"""Between two dials at our own wish: a manager that turns us away each time must not be stormed."""
+
+LOOK_S = 2.0
+"""How often a manager that cannot be reached is looked for elsewhere."""
 
 
 class Link:
@@ -39,6 +46,7 @@ class Link:
         message: Callable[[FromManager], None],
         data: Callable[[FromManager, Buffer | None], None] | None = None,
         down: Callable[[LinkEvent], None],
+        dialler: Dialler | None = None,
     ) -> None:
         self._role = role
         self._host = host
@@ -51,11 +59,16 @@ class Link:
         self._boot = secrets.token_hex(8)
         self._outbox: list[ToManager] = []
         self._frames: dict[str, list[tuple[bytes, Buffer | None]]] = {name: [] for name in self._ends}
+        self._dialler = dialler
+        self._dialled_at = float("-inf")
         self._redial_at: float | None = None
+        self._look_at: float | None = None
 
     def attach(self, loop: Loop) -> None:
         """Register both connections, and greet at once where there is nothing to wait for."""
         self._loop = loop
+        if self._dialler is not None:
+            self._look_at = loop.clock() + LOOK_S
         for channel in self._ends:
             self._watch(channel)
             self._readable(channel)
@@ -86,30 +99,60 @@ class Link:
         """Return when to try again what a full socket did not take, or a manager that refused."""
         if any(frames and self._ends[channel].up for channel, frames in self._frames.items()):
             return self._loop.clock() + 0.01
-        return self._redial_at
+        return min((at for at in (self._redial_at, self._look_at) if at is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Dial again when it is time."""
+        """Dial again, or look elsewhere, when it is time."""
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = now + LOOK_S
+            if self._dialler is not None and self._dialler.elsewhere():
+                self._move()
         if self._redial_at is not None and now >= self._redial_at:
-            self.reconnect()
+            self._redial(now)
 
     def reconnect(self) -> None:
-        """Give up both connections and dial again."""
+        """Give up both connections and dial again, at once unless that was tried a moment ago."""
+        now = self._loop.clock()
+        if now >= self._dialled_at + REST_S:
+            self._redial(now)
+        else:
+            self._redial_at = self._dialled_at + REST_S
+
+    def reconnect_later(self) -> None:
+        """Dial again after a while: the manager has turned us away, but its mind may be changed."""
+        self._redial_at = self._loop.clock() + REDIAL_S
+
+    def _redial(self, now: float) -> None:
         self._redial_at = None
+        self._dialled_at = now
         for channel, end in self._ends.items():
             self._frames[channel].clear()
-            for source in end.sockets():
-                self._loop.unwatch(source)
+            self._unwatch(end)
             end.reconnect()
             self._watch(channel)
             self._readable(channel)
+
+    def _move(self) -> None:
+        """Make new connections to where the manager is now."""
+        assert self._dialler is not None
+        self._redial_at = None
+        for channel, end in list(self._ends.items()):
+            self._frames[channel].clear()
+            self._unwatch(end)
+            end.close()
+            self._ends[channel] = self._dialler.dial()
+            self._watch(channel)
+            self._readable(channel)
+
+    def _unwatch(self, end: PeerEnd) -> None:
+        for source in end.sockets():
+            self._loop.unwatch(source)
 
     def close(self) -> None:
         """Send what can be sent now, and close."""
         self.flush()
         for end in self._ends.values():
-            for source in end.sockets():
-                self._loop.unwatch(source)
+            self._unwatch(end)
             end.close()
 
     def _greet(self, channel: str) -> None:
@@ -125,6 +168,7 @@ class Link:
         # What was queued for the old connection is void: the session says again what still matters.
         self._frames[channel] = [(encode([hello]), None)]
         if channel == "control":
+            self._look_at = None
             self._outbox.clear()
             self._up()
 
@@ -138,6 +182,8 @@ class Link:
                 # ZeroMQ gives up after these; both connections are dialled again together.
                 self._redial_at = self._loop.clock() + REDIAL_S
             if channel == "control":
+                if self._dialler is not None and self._look_at is None:
+                    self._look_at = self._loop.clock() + LOOK_S
                 self._down(event)
         try:
             received = end.receive()

@@ -11,6 +11,7 @@ from computefarm.host.load import LoadSampler, significant
 from computefarm.messages import Disconnect, FromManager, Goodbye, LoadReport, Welcome
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
 
+from .dialling import Dialler
 from .link import Link
 from .loop import Loop
 
@@ -34,6 +35,7 @@ class MonitorService:
         max_load: float | None = None,
         wanted: Callable[[], bool] | None = None,
         done: Callable[[], None] | None = None,
+        dialler: Dialler | None = None,
     ) -> None:
         self._host = host
         self._hostname = hostname
@@ -57,6 +59,7 @@ class MonitorService:
             up=lambda: None,
             message=self._heard,
             down=self._down,
+            dialler=dialler,
         )
 
     def attach(self, loop: Loop) -> None:
@@ -126,6 +129,8 @@ class MonitorService:
                 log.warning("%s", text)
                 if code in ("protocol", "stopping"):
                     self._link.reconnect()
+                else:
+                    self._link.reconnect_later()
 
     def _down(self, event: LinkEvent) -> None:
         self._greeted = False

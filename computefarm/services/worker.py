@@ -40,6 +40,7 @@ from computefarm.transport.wire import Buffer
 from computefarm.worker_api.contract import CommandPlugin
 
 from .bulk import Provider, Puller, StoreShelf
+from .dialling import Dialler
 from .execution import Attempt, Executions
 from .link import Link
 from .loop import Loop
@@ -78,6 +79,7 @@ class WorkerService:
         plugin: Callable[[str], CommandPlugin],
         facts: Mapping[str, str],
         quit: Callable[[str, str], None],
+        dialler: Dialler | None = None,
     ) -> None:
         self._register = register
         self._store = store
@@ -101,6 +103,7 @@ class WorkerService:
             message=self._heard,
             data=self._bulk_heard,
             down=self._down,
+            dialler=dialler,
         )
 
     # --- the loop's side ---
@@ -110,9 +113,7 @@ class WorkerService:
         self._loop = loop
         self._clock = loop.clock
         slots = self._register.slots
-        self._session = WorkerSession(
-            self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots
-        )
+        self._session = WorkerSession(self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots)
         self._obey(self._session.offer(self._register, loop.clock()))
         self._offload.attach(loop)
         self._puller = Puller(
