@@ -184,3 +184,9 @@ def lua(lua_with_sources: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "lua"
     shutil.copytree(lua_with_sources, folder, ignore=shutil.ignore_patterns("build"))
     return folder
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """`wait_for`, for tests."""
+    return wait_for
