@@ -14,7 +14,7 @@ from doit.plugin import PluginDict, PluginEntry
 from computefarm import __version__
 from computefarm.errors import FarmError
 
-from .argv import rewrite
+from .argv import asked, rewrite
 from .commands_doit import (
     Clean,
     DumpDB,
@@ -75,7 +75,8 @@ class MajorDomo(DoitMain):
         arguments = [word for word in all_args if word]
         try:
             commands = self.get_cmds()
-            arguments = rewrite(arguments, commands, lambda name: self._options(commands, name))
+            answer = asked(arguments, commands)
+            arguments = answer or rewrite(arguments, commands, lambda name: self._options(commands, name))
             code = super().run(arguments)
         except FarmError as error:
             return shown(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
@@ -14,12 +15,43 @@ DODO_COMMANDS = frozenset(
 """Commands whose first word may be the dodo file."""
 
 
+HELP = ("--help", "-h")
+VERSION = "--version"
+
+
 class Option(Protocol):
     """What is asked of one of doit's option objects."""
 
     short: str
     long: str
     type: type
+
+
+def asked(arguments: Sequence[str], commands: Collection[str]) -> list[str] | None:
+    """Return the command line that answers `--help` or `--version`, or None when neither is asked for.
+
+    They are looked for before the first word that is neither a command nor an option: tasks have options too.
+    """
+    command, words = "", list(arguments)
+    if words and words[0] in commands:
+        command = words.pop(0)
+    for word in words:
+        if word in HELP:
+            return ["help", command] if command else ["help"]
+        if word == VERSION:
+            return [VERSION]
+        if word == "--" or (not word.startswith("-") and command in ("", *DODO_COMMANDS)):
+            break
+    return None
+
+
+def option_error(error: Exception, command: str) -> UsageError:
+    """Return doit's complaint about an option in one sentence, without its list of objects."""
+    text = str(error).partition(" (parsing options: ")[0].removeprefix("Error parsing Command: ")
+    wrong = re.match(r"Error parsing parameter '(\w+)' <class '(\w+)'>\.\n.*: (.*)", text)
+    if wrong:
+        text = f"parameter `{wrong[1]}`: {wrong[3]} is no {wrong[2]}"
+    return UsageError(text.strip(), hint=f"majordomo help {command}")
 
 
 def rewrite(

@@ -200,8 +200,15 @@ class WhyCommand(Look):
         if self._loader is None or not (folder / "dodo.py").exists():
             return []
         where = {"dodoFile": str(folder / "dodo.py"), "cwdPath": None, "seek_file": False, **self.opt_vals}
-        self._loader.setup(where)
-        return [task.name for task in self._loader.load_tasks(cmd=self, pos_args=[])]
+        try:
+            self._loader.setup(where)
+            return [task.name for task in self._loader.load_tasks(cmd=self, pos_args=[])]
+        except Exception as error:
+            from .commands_doit import user_trace
+
+            raise UsageError(
+                f"no run of it is recorded, and the dodo file fails: {user_trace(error)}"
+            ) from error
 
 
 class LogsCommand(Look):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import pprint
+import shutil
 import sys
 import traceback
 from collections.abc import Mapping
@@ -13,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from doit.action import CmdAction
-from doit.cmd_base import Command, DoitCmdBase, opt_backend, opt_check_file_uptodate, opt_codec
+from doit.cmd_base import (
+    Command,
+    DoitCmdBase,
+    NamespaceTaskLoader,
+    opt_backend,
+    opt_check_file_uptodate,
+    opt_codec,
+)
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_completion import TabCompletion as DoitTabCompletion
 from doit.cmd_forget import Forget as DoitForget
@@ -29,12 +38,14 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from doit.globals import Globals
 
-from computefarm.errors import FarmError
+from computefarm.errors import FarmError, UsageError
 
+from .argv import option_error
 from .checker import ContentChecker, Digests, Files
 from .database import Database
 from .dependency import Dependencies, reason_sentences
 from .farm_tasks import FarmTasks
+from .loading import quick
 from .lock import RunLock
 
 DATABASE = ".majordomo.db"
@@ -49,7 +60,7 @@ opt_database = {
     "help": "file used to save successful runs [default: %(default)s]",
 }
 
-USER_ERRORS = (CmdParseError, InvalidDodoFile, InvalidCommand, InvalidTask)
+USER_ERRORS = (InvalidDodoFile, InvalidCommand, InvalidTask)
 """What doit itself reports in one line."""
 
 
@@ -75,6 +86,8 @@ class Own(DoitCmdBase):
             return super().parse_execute(in_args)
         except FarmError as error:
             return shown(error)
+        except CmdParseError as error:
+            return shown(option_error(error, self.name))
         except USER_ERRORS:
             raise
         except Exception as error:
@@ -90,6 +103,8 @@ class Own(DoitCmdBase):
         gc.disable()
         try:
             self.loader.setup(params)
+            if isinstance(self.loader, NamespaceTaskLoader):
+                self.loader.namespace = quick(self.loader.namespace)
             params.update_defaults(self.loader.load_doit_config())
             self._prepare(params, args)
             with contextlib.ExitStack() as stack:
@@ -160,15 +175,17 @@ class Own(DoitCmdBase):
 
 def user_trace(error: BaseException) -> str:
     """Say what went wrong in the user's own code, and where, without frames of doit's or ours."""
-    ours = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(gc_of_doit())))
+    ours = tuple(
+        os.path.dirname(os.path.abspath(file)) for file in (__file__, gc_of_doit(), importlib.__file__)
+    )
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((*ours, "<frozen"))]
     said = traceback.format_exception_only(error)
-    if not own:
+    if not own and not isinstance(error, SyntaxError):
         # Nothing of the user's took part, so the bug is ours or doit's: everything helps.
         return "".join(traceback.format_exception(error)).rstrip()
     where = "".join(traceback.format_list(own))
-    return f"{''.join(said).rstrip()}\n{where}".rstrip()
+    return f"{''.join(said).strip()}\n{where}".rstrip()
 
 
 def gc_of_doit() -> str:
@@ -192,6 +209,11 @@ class Info(Own, DoitInfo):
     """`majordomo info`."""
 
     asks_farm = True
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
+        if len(pos_args) == 1 and pos_args[0] not in {task.name for task in self.task_list}:
+            raise UsageError(f"there is no task {pos_args[0]!r}", hint="majordomo list --all")
+        return super()._execute(pos_args, hide_status)
 
     @staticmethod
     def get_reasons(reasons: Mapping[str, Any]) -> str:
@@ -232,13 +254,49 @@ class Strace(Own, DoitStrace):
 
     writes = True
 
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Run the task under strace, and print which files it read and wrote."""
+        if len(args) != 1:
+            raise UsageError("strace needs one task", hint="majordomo list --all")
+        if shutil.which("strace") is None:
+            raise UsageError("there is no program `strace` here", hint="sudo apt install strace")
+        trace = Path(self.TRACE_OUT)
+        trace.unlink(missing_ok=True)
+        result = super().execute(params, args)
+        if not params["keep_trace"]:
+            trace.unlink(missing_ok=True)
+        return result
+
 
 class Help(Own, DoitHelp):
     """`majordomo help`."""
 
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Print the help of a command, of a task of the dodo file, or all commands."""
+        if len(args) != 1 or args[0] == "task" or args[0] in self.cmds:
+            return DoitHelp.execute(self, params, args)
+        with contextlib.suppress(InvalidDodoFile):
+            if super().execute(params, args):
+                return 0
+        raise UsageError(f"there is no command and no task {args[0]!r}", hint="majordomo help")
+
+    def print_usage(self, cmds: Mapping[str, Any]) -> None:
+        """Print all commands with a line of each."""
+        print("majordomo -- runs the tasks of a dodo file, across every computer you own\n")
+        for name in sorted(cmds):
+            print(f"  majordomo {name:13}  {cmds[name].doc_purpose}")
+        print("\n  majordomo help COMMAND   its options (majordomo COMMAND --help is the same)")
+        print("  majordomo help TASK      a task's own options")
+        print("  majordomo help task      what a task's dictionary may hold")
+        print("\nWithout a command it runs: `majordomo TASK` is `majordomo run TASK`.")
+
 
 class TabCompletion(Own, DoitTabCompletion):
     """`majordomo tabcompletion`."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Print a script for the shell; the dodo file is read only when asked to."""
+        return DoitTabCompletion.execute(self, params, args)
 
 
 class DumpDB(Command):
@@ -253,7 +311,7 @@ class DumpDB(Command):
         """Print every task with what is remembered of it."""
         name = opt_values["dep_file"] if "dep_file" in opt_values._non_default_keys else DATABASE  # type: ignore[attr-defined]
         if not os.path.exists(name):
-            return shown(FarmError(f"there is no {name} here", hint="majordomo run    # makes it"))
+            return shown(UsageError(f"there is no {name} here", hint="majordomo run    # makes it"))
         database = Database(name, JSONCodec())
         try:
             tasks = sorted(database.names())

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from doit.cmd_base import Command
+from doit.cmdparse import CmdParseError
 
 from computefarm.errors import FarmError, UsageError
 from computefarm.home import Home
 from computefarm.journal.history import FILE, History, RunRow
 from computefarm.messages import Explanation, Pool, Status
 from computefarm.settings import Settings, load_settings
+
+from .argv import option_error
 
 NEAREST = 3
 
@@ -80,10 +83,11 @@ class Look(Command):
         """Take options after names too (`why TASK --json`), which doit's own parser does not."""
         try:
             found, names = getopt.gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
-        except getopt.GetoptError:
-            return int(super().parse_execute(in_args))  # raises doit's own error
-        options = [part for pair in found for part in pair if part]
-        return int(super().parse_execute([*options, "--", *names]))
+            options = [part for pair in found for part in pair if part]
+            return int(super().parse_execute([*options, "--", *names]))
+        except (getopt.GetoptError, CmdParseError) as error:
+            print(f"majordomo {self.name}: {option_error(error, self.name)}", file=sys.stderr)
+            return UsageError.exit_code
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Run the command and return its exit code."""

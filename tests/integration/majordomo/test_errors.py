@@ -181,7 +181,7 @@ def task_good():
         (["run", "--wait-workers", "soon"], 3, "soon"),
         (["run", "-f", "absent.py"], 3, "absent.py"),
         (["nosuch"], 3, "nosuch"),
-        (["dumpdb"], 2, "majordomo run"),
+        (["dumpdb"], 3, "majordomo run"),
     ],
 )
 def test_a_wrong_command_line_is_told(arguments: list[str], code: int, word: str, tmp_path: Path) -> None:
