@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 DEMO = HERE.parents[1] / "build/demo"
 HALF = 16
 """Compiled files at the moment of the picture."""
+SLOTS = 4
 WIDTH = 100
 
 
@@ -41,10 +42,14 @@ class Photographer(LiveProgress):
         self.taken = False
 
     def task_ended(self, record: TaskRecord) -> None:
-        """Count the compiled files; take the picture."""
+        """Count the compiled files."""
         super().task_ended(record)
         self.compiled += record.task.startswith("compile:")
-        if self.compiled >= HALF and self._running and not self.taken:
+
+    def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
+        """Take the picture when half is done and all slots are full."""
+        super().task_placed(name, worker, hostname, attempt)
+        if self.compiled >= HALF and len(self._running) == SLOTS and not self.taken:
             self.taken = True
             self.camera.print(self.picture())
 
@@ -70,12 +75,12 @@ def main() -> int:
         )
         display = Photographer(console)
         Run.context = Studio(display)
-        console.print(Text.assemble(("$ ", "bold green"), "majordomo run"))
-        code = MajorDomo().run(["run", "-a", "--farm", "local"])
+        console.print(Text.assemble(("$ ", "bold green"), f"majordomo run -n {SLOTS}"))
+        code = MajorDomo().run(["run", "-a", "--farm", "local", "-n", str(SLOTS)])
         console.print(Text("\n      … and when it has ended:\n", style="italic dim"))
         for line in display.lines.getvalue().splitlines():
             console.print(line, markup=False, highlight=False)
-        console.save_svg(str(HERE / "progress.svg"), title="majordomo run", unique_id="progress")
+        console.save_svg(str(HERE / "progress.svg"), title="ComputeFarm", unique_id="progress")
     return code
 
 
