@@ -277,6 +277,11 @@ class LiveProgress(PlainProgress):
         self._live: Live | None = None
         self._running: dict[str, tuple[str, int, float]] = {}
         self._waits: dict[str, str] = {}
+        self._queued: set[str] = set()
+
+    def task_queued(self, name: str) -> None:
+        """Know of tasks that were made only after the run began."""
+        self._queued.add(name)
 
     def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
         """Show the task among the running ones; print only that it had to start again."""
@@ -287,6 +292,7 @@ class LiveProgress(PlainProgress):
     def task_ended(self, record: TaskRecord) -> None:
         """Take it off the list; print its failure or its output."""
         self._running.pop(record.task, None)
+        self._queued.discard(record.task)
         if record.outcome is Outcome.UP_TO_DATE:
             self.tally.add(record)
         else:
@@ -344,7 +350,8 @@ class LiveProgress(PlainProgress):
         from rich.table import Table
         from rich.text import Text
 
-        total, done = max(self.total, self.tally.ended), self.tally.ended
+        done = self.tally.ended
+        total = max(self.total, done + len(self._queued))
         head = Table.grid(padding=(0, 1))
         left = self._estimate(done, total)
         head.add_row(f"{done}/{total}", ProgressBar(total=max(total, 1), completed=done, width=30), left)

@@ -282,3 +282,18 @@ def test_a_long_run_on_a_terminal_has_a_display_and_ends_with_the_summary() -> N
     assert "above the display" in text
     assert "!! FAILED a: [red] is no colour here" in text
     assert text.endswith("failed: a\n")
+
+
+def test_the_live_picture_counts_tasks_that_were_made_during_the_run() -> None:
+    from rich.console import Console
+
+    progress = LiveProgress(Terminal(), calm_s=60.0)
+    progress.run_started("r1", 1, [], "local")
+    for name in ("fetch", "compile:a", "compile:b"):
+        progress.task_queued(name)
+    progress.task_ended(TaskRecord("fetch", Outcome.SUCCEEDED))
+    console = Console(file=io.StringIO(), width=100)
+
+    console.print(progress.picture())
+
+    assert "1/3" in console.file.getvalue()
