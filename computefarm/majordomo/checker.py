@@ -55,7 +55,8 @@ class Files:
         self.fresh: set[int] = set()
         """Numbers of the saved states that hold now."""
         self._stale: set[int] = set()
-        self._numbers: dict[str, set[int]] = {}
+        self._numbers: dict[str, set[int]] | None = None
+        """Saved states by path, made when a first file is forgotten."""
         self._folders: dict[str, set[str]] = {}
         """Names that a listing has shown; one look at a folder instead of one at each of its files."""
         self._asked: dict[str, int] = {}
@@ -94,13 +95,14 @@ class Files:
             self._states.clear()
             self.fresh.clear()
             self._stale.clear()
-            self._numbers.clear()
+            self._numbers = None
             self._asked.clear()
             if self._folders:
                 # Tasks keep coming in between: list less eagerly, so that the cost stays bounded.
                 self._folders.clear()
                 self._worth_listing *= 2
             return
+        numbers = self._numbers if self._numbers is not None else self._by_path()
         for path in paths:
             self._stats.pop(path, None)
             folder, slash, name = path.rpartition("/")
@@ -108,9 +110,15 @@ class Files:
             if folder in self._folders:
                 self._folders[folder].discard(name)
             self._states.pop(path, None)
-            for number in self._numbers.pop(path, ()):
+            for number in numbers.pop(path, ()):
                 self.fresh.discard(number)
                 self._stale.discard(number)
+
+    def _by_path(self) -> dict[str, set[int]]:
+        numbers = self._numbers = {}
+        for number in (*self.fresh, *self._stale):
+            numbers.setdefault(self._database.path_of[number], set()).add(number)
+        return numbers
 
     def holds(self, number: int) -> bool:
         """Say whether a saved state is the file's state now."""
@@ -119,18 +127,21 @@ class Files:
         if number in self._stale:
             return False
         state = self._database.states.get(number)
-        same = state is not None and self._same(number, state)
+        if state is None:
+            return False
+        path, size, mtime_ns, _ = state
+        found = self.stat(path)
+        if found is None or found.st_size != size:
+            same = False
+        else:
+            same = found.st_mtime_ns == mtime_ns or self._same(number, state)
         (self.fresh if same else self._stale).add(number)
-        if state is not None:
-            self._numbers.setdefault(state.path, set()).add(number)
+        if self._numbers is not None:
+            self._numbers.setdefault(path, set()).add(number)
         return same
 
     def _same(self, number: int, state: FileState) -> bool:
-        found = self.stat(state.path)
-        if found is None or found.st_size != state.size:
-            return False
-        if found.st_mtime_ns == state.mtime_ns:
-            return True
+        """Compare by content."""
         try:
             now = self.state(state.path)
         except OSError:

@@ -157,10 +157,10 @@ class Dependencies(Dependency):
         if not file_dep or len(deps) != len(file_dep) or '"ignore:"' in text:
             return False
         files = self.files
-        if not files.fresh.issuperset(deps):
-            for number in deps:
-                if not files.holds(number):
-                    return False
+        fresh = files.fresh
+        for number in deps:
+            if number not in fresh and not files.holds(number):
+                return False
         path_of = self.backend.path_of
         if not file_dep.issuperset([path_of[number] for number in deps]):
             return False

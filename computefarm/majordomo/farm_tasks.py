@@ -53,6 +53,8 @@ class FarmTasks:
 
         Raises `UsageError` for a task with needs that only this process could run.
         """
+        if self._default is None and not task.meta:
+            return None
         try:
             return self._needs[task.name]
         except KeyError:

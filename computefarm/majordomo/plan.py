@@ -13,7 +13,6 @@ from doit.action import CmdAction
 from doit.task import Task
 
 from computefarm.backends.base import Submission
-from computefarm.codec import encode_action
 from computefarm.errors import TaskError, UsageError
 from computefarm.messages import Action, FileEntry, Need
 
@@ -88,6 +87,9 @@ class Planner:
             host_files=asked.host_files,
             sandbox=asked.sandbox,
         )
+        # Imported late: a run with nothing to send need not build encoders.
+        from computefarm.codec import encode_action
+
         submission = Submission(
             task=number,
             name=task.name,

@@ -72,6 +72,10 @@ class Quiet:
         """Count."""
         self.tally.add(record)
 
+    def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
+        """Count."""
+        self.tally.outcomes[Outcome.UP_TO_DATE] += len(tasks)
+
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
     ) -> None:
@@ -164,6 +168,14 @@ class PlainProgress(Quiet):
             self._show_failure(record, output)
         elif output is not None:
             self._show_output(record.task, output)
+
+    def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
+        """Say so, in one piece."""
+        super().tasks_up_to_date(tasks)
+        title = self._facts.title
+        lines = [f"-- {title(name)}" for name, _ in tasks if not name.startswith("_")]
+        if lines:
+            self.say("\n".join(lines))
 
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
@@ -297,6 +309,10 @@ class LiveProgress(PlainProgress):
             self.tally.add(record)
         else:
             super().task_ended(record)
+
+    def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
+        """Only count."""
+        Quiet.tasks_up_to_date(self, tasks)
 
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool

@@ -66,6 +66,9 @@ class RunWatcher(Protocol):
     def task_ended(self, record: TaskRecord) -> None:
         """Note how a task ended; called once for every task but groups."""
 
+    def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
+        """Note tasks (name, capability) that had nothing to do; `task_ended` is not called for them."""
+
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
     ) -> None:

@@ -183,7 +183,7 @@ class FarmRunner(Runner):
             except StopIteration:
                 self._exhausted = True
                 return True
-            if node == "hold on":
+            if type(node) is str:  # "hold on", its only word
                 if not self._back:
                     return True
                 continue
@@ -224,7 +224,6 @@ class FarmRunner(Runner):
             return False  # `select_task` meets it again, and reports it
         node.run_status = "up-to-date"
         self.reporter.get_status(task)
-        task.overwrite_verbosity(self.stream)
         self.reporter.skip_uptodate(task)
         self.watching.up_to_date(task.name, capability)
         return True
@@ -277,7 +276,7 @@ class FarmRunner(Runner):
             needs = self._farm.needs(task)
             self.watching.up_to_date(task.name, needs.capability if needs else "")
         elif status == "ignore":
-            self.watching.up_to_date(task.name, reason="ignored, as `majordomo ignore` was told")
+            self.watching.not_run(task.name, Outcome.UP_TO_DATE, "ignored, as `majordomo ignore` was told")
         elif first and status == "run" and self.always_execute:
             self.dep_manager.why.setdefault(task.name, ["asked to run whatever its state (-a)"])
         return chosen
@@ -286,6 +285,7 @@ class FarmRunner(Runner):
 
     def _take_events(self, *, block: bool) -> None:
         """Handle what has come; wait for the first event if there is nothing else to do."""
+        self.watching.flush()
         try:
             event = self._events.get(block, self._flights.timeout() if block else None)
         except queue.Empty:

@@ -16,6 +16,9 @@ from computefarm.messages import Need, Obstacle, Outcome, Piece
 from .local import LocalEnded
 from .reporting import RunWatcher, TaskRecord
 
+TOGETHER = 256
+"""Tasks with nothing to do that are passed on at once."""
+
 TAIL = 64 * 1024
 """Characters of a local task's output that its record carries."""
 
@@ -26,25 +29,31 @@ class Watching:
     def __init__(self, watchers: Sequence[RunWatcher]) -> None:
         self._watchers = tuple(watchers)
         self.recorded: set[str] = set()
+        self._idle: list[tuple[str, str]] = []
+        """Tasks that had nothing to do, not passed on yet."""
         self._host = ""
 
     def started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.run_started(run_id, total, selected, backend_name)
 
     def queued(self, name: str) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.task_queued(name)
 
     def placed(self, name: str, worker: str, host: str, attempt: int) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.task_placed(name, worker, host, attempt)
 
     def printed(self, name: str, pieces: Sequence[Piece]) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.task_printed(name, pieces)
 
@@ -52,11 +61,13 @@ class Watching:
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
     ) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.held(names, need, obstacles, offered, ever)
 
     def note(self, text: str) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.note(text)
 
@@ -65,20 +76,32 @@ class Watching:
         if record.task in self.recorded:
             return
         self.recorded.add(record.task)
+        self.flush()
         for watcher in self._watchers:
             watcher.task_ended(record)
 
     def run_ended(self, exit_code: int) -> None:
         """Pass it on."""
+        self.flush()
         for watcher in self._watchers:
             watcher.run_ended(exit_code)
 
     # --- records --------------------------------------------------------------------------------------
 
-    def up_to_date(self, name: str, capability: str = "", reason: str = "") -> None:
+    def up_to_date(self, name: str, capability: str = "") -> None:
         """Record a task that had nothing to do."""
         if name not in self.recorded:
-            self.ended(TaskRecord(name, Outcome.UP_TO_DATE, capability, reason=reason))
+            self.recorded.add(name)
+            self._idle.append((name, capability))
+            if len(self._idle) >= TOGETHER:
+                self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was kept back; always before anything else is said, so that the order holds."""
+        if self._idle:
+            idle, self._idle = self._idle, []
+            for watcher in self._watchers:
+                watcher.tasks_up_to_date(idle)
 
     def not_run(self, name: str, outcome: Outcome, reason: str, capability: str = "", **more: Any) -> None:
         """Record a task of which no action was started."""
