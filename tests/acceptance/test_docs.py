@@ -6,20 +6,24 @@ line must be part of what the command above it printed, in order. A page is one 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from doit.cmd_base import DodoTaskLoader
 
 from computefarm import capability, messages
-from computefarm.majordomo.app import LATER
+from computefarm.cli import monitor, taskmanager, worker
+from computefarm.majordomo.app import LATER, MajorDomo
+from computefarm.majordomo.argv import DODO_COMMANDS
 from computefarm.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +156,60 @@ def test_every_command_is_described() -> None:
     )
 
     assert {name.split()[0] for name in re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)} >= set(LATER)
+
+
+# --- commands and their options -----------------------------------------------------------------------
+
+COMMANDS_PAGE = (ROOT / "docs/reference/commands.md").read_text()
+
+
+def described_options(title: str) -> set[str]:
+    """Return the spellings of all options in the table of one command; none when it has no table."""
+    table = COMMANDS_PAGE.partition(f"<!-- options: {title} -->\n")[2].partition("\n\n")[0]
+    first_cells = [row.split(" | ")[0] for row in table.splitlines()[2:]]
+    return {spelling for cell in first_cells for spelling in re.findall(r"`(--?[\w-]+)", cell)}
+
+
+def spellings(options: Iterable[Any]) -> set[str]:
+    """Return how options of doit's kind are written."""
+    found = set()
+    for option in options:
+        found |= {f"-{option.short}"} if option.short else set()
+        found |= {f"--{name}" for name in (option.long, option.inverse) if name}
+    return found
+
+
+def doit_commands() -> dict[str, set[str]]:
+    """Return majordomo's commands with all their options."""
+    app = MajorDomo()
+    commands = app.get_cmds()
+    return {
+        name: spellings(commands.get_plugin(name)(cmds=commands, task_loader=DodoTaskLoader()).get_options())
+        for name in commands
+    }
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, set[str]]]:
+    """Yield a command and its sub-commands with their options."""
+    names: set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from parsers(sub)
+        else:
+            names.update(action.option_strings)
+    yield parser.prog, names - {"-h", "--help", "--version"}
+
+
+def test_every_option_of_majordomo_is_described() -> None:
+    common = described_options("common")
+    for name, options in doit_commands().items():
+        reads_dodo = name in DODO_COMMANDS or name == "help"
+        assert described_options(f"majordomo {name}") == (options - common if reads_dodo else options), name
+    assert common <= doit_commands()["list"]
+
+
+@pytest.mark.parametrize("program", [taskmanager, worker, monitor], ids=lambda module: module.PROGRAM)
+def test_every_option_of_the_other_programs_is_described(program: Any) -> None:
+    for prog, options in parsers(program._parser()):
+        assert described_options(prog) == options, prog
