@@ -457,8 +457,7 @@ class TaskManagerService:
     def _kept(self, value: Any, error: BaseException | None) -> None:
         if error is not None:
             log.error("the result cache cannot be written: %s", error)
-        limit = self._store.limit_bytes
-        if limit is not None and self._store.total_bytes > limit:
+        if self._store.wants_room:
             self._storage.submit(self._store.evict, self._evicted)
 
     def _evicted(self, _value: Any, error: BaseException | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -269,6 +270,8 @@ class WorkerService:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         self._begun_now.pop(attempt, None)
+        if self._store.wants_room:
+            self._offload.submit(self._store.evict, self._evicted)
         digests = tuple(entry.digest for entry in result.outputs)
         if digests:
             # The manager fetches them after it has heard of them: they must still be here then.
@@ -304,3 +307,7 @@ class WorkerService:
         held = self._session.unsettled
         for attempt in [attempt for attempt in self._pinned if attempt not in held]:
             self._store.unpin(self._pinned.pop(attempt))
+
+    def _evicted(self, _value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("the store cannot be trimmed: %s", error)

@@ -8,75 +8,31 @@ evicted while there is room; what is evicted all the same, another has to fetch 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from computefarm.errors import StoreError
 from computefarm.messages import Digest
 
-from .claims import Claim, sweep
 from .copying import clone, copy, copy_hashed, hash_open, read_open, store_error, write_at
-from .shelf import BACKDATE_NS, READ, SMALL, TOUCH_EVERY_S, OnLost, Shelf, identity_of
+from .room import Room, forget
+from .shelf import BACKDATE_NS, READ, SMALL, identity_of
 from .writer import BlobWriter
 
 INLINE = 1024 * 1024
 """Bytes; files up to this size are read into memory to be stored."""
 
-RESCAN_EVERY_S = 600.0
-"""How long another process's blobs may go uncounted against the limit."""
 
-EVICT_TO = 0.9
-"""Eviction frees space down to this part of the limit, so that it is not needed again at once."""
-
-SPARE_S = 600.0 + TOUCH_EVERY_S
-"""What anybody used within the last ten minutes is spared; its use may be on disk so much later."""
-
-CROWDED = 2.0
-"""Times the limit: beyond, what was used lately goes too."""
-
-_PARTS = ".part-"
-_LEFTOVER_S = 60.0
-
-
-class BlobStore(Shelf):
+class BlobStore(Room):
     """The blobs under `root`; every method may be called from any thread.
 
     Every method that reads or writes raises `StoreError`: `Damaged` when bytes do not have the digest that
     names them or the file has vanished, a plain one when a blob was never here, or the disk is full.
     `on_lost` is told, from the thread that noticed, which blobs were evicted or found damaged.
     """
-
-    def __init__(
-        self,
-        root: Path,
-        *,
-        limit_bytes: int | None = None,
-        on_lost: OnLost | None = None,
-        spare_s: float = SPARE_S,
-    ) -> None:
-        super().__init__(root, on_lost)
-        self.limit_bytes = limit_bytes
-        self._spare_s = spare_s
-        self._touched_pins_at = 0.0
-        try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sweep(self.root, _PARTS, older_than_s=_LEFTOVER_S)
-            self._claim = Claim(self.root, _PARTS)
-        except OSError as error:
-            raise store_error(error, self.root, "open the store") from error
-        self._parts = os.fspath(self._claim.path)
-        self._numbers = itertools.count()
-        self.rescan()
-
-    def close(self) -> None:
-        """Remove what was being written. The blobs stay."""
-        self._claim.close()
 
     # --- putting in -------------------------------------------------------------------------------------
 
@@ -95,7 +51,7 @@ class BlobStore(Shelf):
                 os.close(target)
             self._publish(part, digest, len(data))
         except OSError as error:
-            _forget(part)
+            forget(part)
             raise store_error(error, self.root, _doing("store", digest, len(data))) from error
         return digest
 
@@ -132,7 +88,7 @@ class BlobStore(Shelf):
                 os.close(target)
             self._place(part, digest, size)
         except OSError as error:
-            _forget(part)
+            forget(part)
             raise store_error(error, self.root, f"store a file of {size:,} bytes") from error
         return digest, size
 
@@ -159,7 +115,7 @@ class BlobStore(Shelf):
         try:
             return self._keep_moved(source, found, path, part, hashed)
         except OSError as error:
-            _forget(part)
+            forget(part)
             raise store_error(error, self.root, f"store a file of {found.st_size:,} bytes") from error
 
     def _keep_moved(
@@ -213,13 +169,10 @@ class BlobStore(Shelf):
         except OSError:
             return False
 
-    def _part_name(self) -> str:
-        return f"{self._parts}/.{next(self._numbers)}"
-
     def _place(self, part: str, digest: Digest, size: int) -> None:
         """Publish a part unless its content is here already; replacing a file costs more than it seems."""
         if self._holds(digest, size):
-            _forget(part)
+            forget(part)
         else:
             self._publish(part, digest, size)
 
@@ -264,10 +217,10 @@ class BlobStore(Shelf):
             if found.st_mode & 0o7777 != mode:
                 os.fchmod(target, mode)  # the umask, or a task before, took something away
         except OSError as error:
-            _forget(dest_path)
+            forget(dest_path)
             raise store_error(error, Path(dest_path).parent, f"write {Path(dest_path).name}") from error
         except BaseException:
-            _forget(dest_path)
+            forget(dest_path)
             raise
         finally:
             os.close(target)
@@ -291,91 +244,6 @@ class BlobStore(Shelf):
                     raise self._lose(digest, source, "was changed while it was copied")
         finally:
             os.close(source)
-
-    # --- making room ------------------------------------------------------------------------------------
-
-    def pin(self, digests: Iterable[Digest]) -> None:
-        """Keep these from eviction, here or yet to come, until as many `unpin`s. Pin first, then look."""
-        for digest in self._index.pin(digests, time.time() - TOUCH_EVERY_S):
-            self._touch(digest)
-
-    def unpin(self, digests: Iterable[Digest]) -> None:
-        """End one `pin` of each."""
-        self._index.unpin(digests)
-
-    def evict(self) -> tuple[Digest, ...]:
-        """When over the limit, remove the least recently used unpinned blobs; return which.
-
-        What somebody used lately may be pinned in another process: it is spared, up to `CROWDED` times
-        the limit.
-        """
-        now = time.time()
-        if now - self._touched_pins_at > TOUCH_EVERY_S:
-            self._touched_pins_at = now
-            for digest in self._index.pinned_and_untouched(now - TOUCH_EVERY_S):
-                self._touch(digest)
-        if self.limit_bytes is None:
-            return ()
-        if time.monotonic() - self._scanned_at > RESCAN_EVERY_S:
-            self.rescan()
-        gone = self._evict(self.limit_bytes, now - self._spare_s)
-        gone += self._evict(self.limit_bytes * CROWDED, None)
-        self._tell(tuple(gone))
-        return tuple(gone)
-
-    def _evict(self, limit: float, used_before: float | None) -> list[Digest]:
-        """Remove blobs if all are more than `limit` bytes, only such as nobody used since `used_before`."""
-        gone: list[Digest] = []
-        if self.total_bytes <= limit:
-            return gone
-        for digest in self._index.least_recently_used(used_before):
-            if self.total_bytes <= limit * EVICT_TO:
-                break
-            if self._remove_unpinned(digest, used_before):
-                gone.append(digest)
-        return gone
-
-    def _remove_unpinned(self, digest: Digest, used_before: float | None) -> bool:
-        part, path = self._part_name(), self.path(digest)
-        with self._places:
-            blob = self._index.get(digest)
-            if blob is not None and used_before is not None:
-                with contextlib.suppress(OSError):
-                    blob.used_at = max(blob.used_at, os.lstat(path).st_mtime)
-                if blob.used_at > used_before:
-                    return False  # another process uses it; next time it stands elsewhere in the row
-            if not self._index.discard(digest, even_pinned=False):
-                return False
-            try:
-                os.rename(path, part)
-            except OSError:
-                return True  # another process was faster
-        _forget(part)  # a large file takes its time to go
-        return True
-
-    def _touch(self, digest: Digest) -> bool:
-        """Note a use, on disk too if the last one is long ago; True, for the sake of the callers."""
-        blob = self._index.get(digest)
-        if blob is None:
-            return True
-        now = time.time()
-        if now - blob.touched_at < TOUCH_EVERY_S:
-            blob.used_at = now
-            return True
-        try:
-            source = os.open(self.path(digest), READ)
-        except OSError:
-            return True  # whoever reads it will find out
-        try:
-            self._used(blob, source)
-        finally:
-            os.close(source)
-        return True
-
-
-def _forget(part: str | Path) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(part)
 
 
 def _create(path: str | Path, mode: int) -> int:

@@ -7,9 +7,11 @@ no process number is trusted, because numbers are reused and containers have the
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +27,8 @@ class Claim:
 
     def __init__(self, root: Path, prefix: str) -> None:
         self.root = root
+        self._lock = -1
+        self._renewing = threading.Lock()
         while True:
             self.path = root / f"{prefix}{secrets.token_hex(6)}"
             if self._take():
@@ -34,30 +38,42 @@ class Claim:
         """Make and lock the folder; False when a sweep by another process was faster."""
         try:
             self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except (FileExistsError, FileNotFoundError):
             return False
         try:
-            swept = _locked_by_another(self._lock)
+            swept = _locked_by_another(lock)
         except OSError:
             swept = False  # a file system without locks: then nobody sweeps here either
-        if swept:
-            os.close(self._lock)
-            return False
         try:
-            same = os.path.samestat(os.stat(self.path / LOCK), os.fstat(self._lock))
+            same = not swept and os.path.samestat(os.stat(self.path / LOCK), os.fstat(lock))
         except FileNotFoundError:
             same = False
-        if not same:
-            os.close(self._lock)
+        if same:
+            self._lock = lock
+        else:
+            os.close(lock)
         return same
+
+    def renew(self) -> bool:
+        """Make the folder again, under its name, if somebody has removed it; tell whether that was so."""
+        with self._renewing:
+            if self._lock < 0 or self.path.exists():
+                return False
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            before = self._lock
+            made = self._take()
+            if made:
+                os.close(before)
+            return made
 
     def close(self) -> None:
         """Remove the folder with what is in it, and give the lock up."""
         if self._lock < 0:
             return
         try:
-            remove_tree(self.path)
+            with contextlib.suppress(FileNotFoundError):  # somebody has removed it already
+                remove_tree(self.path)
         finally:
             os.close(self._lock)
         self._lock = -1

@@ -42,8 +42,7 @@ class PrivateDirs:
             self._claim = Claim(self.root, _PREFIX)
             self._base = os.fspath(self._claim.path)
             self._pool = f"{self._base}/.kept"
-            os.mkdir(self._pool, 0o777)
-            self._pool_folder = os.open(self._pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._pool_folder = self._open_pool()
         except OSError as error:
             raise store_error(error, self.root, "make private directories") from error
         umask = ~stat.S_IMODE(os.fstat(self._pool_folder).st_mode)
@@ -62,6 +61,7 @@ class PrivateDirs:
         """Make the empty directory `name`."""
         path = f"{self._base}/{name}"
         try:
+            self._restore()
             if not self._reuse(path):
                 os.mkdir(path, TOP)
         except OSError as error:
@@ -72,13 +72,30 @@ class PrivateDirs:
         """Return the path of an empty directory, of any name: a kept one as it is, or a new one."""
         try:
             path, _ = self._tops.popitem()
+            if os.path.exists(path):
+                return path
         except KeyError:
-            path = f"{self._base}/{next(self._numbers)}"
-            try:
-                os.mkdir(path, TOP)
-            except OSError as error:
-                raise store_error(error, self.root, "make a directory for a task") from error
+            pass
+        path = f"{self._base}/{next(self._numbers)}"
+        try:
+            self._restore()
+            os.mkdir(path, TOP)
+        except OSError as error:
+            raise store_error(error, self.root, "make a directory for a task") from error
         return path
+
+    def _open_pool(self) -> int:
+        os.mkdir(self._pool, 0o777)
+        return os.open(self._pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _restore(self) -> None:
+        """Begin anew after somebody has deleted the folder, as people do with caches."""
+        if os.path.exists(self._pool) or not self._claim.renew():
+            return
+        for kept in (self._tops, self._inners, self._files):
+            kept.clear()
+        before, self._pool_folder = self._pool_folder, self._open_pool()
+        os.close(before)
 
     def make_inner(self, path: str) -> None:
         """Make an empty folder at `path`, inside a private directory."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -411,3 +412,22 @@ def test_an_unusable_root_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot open the store"):
         BlobStore(tmp_path / "file")
+
+
+def test_a_deleted_folder_is_made_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store")
+    lost: list[bytes] = []
+    store.on_lost = lost.extend
+    before = store.add_bytes(b"before")
+    shutil.rmtree(tmp_path / "store")
+    after = store.add_bytes(b"after")
+    assert store.read(after) == b"after"
+    assert before not in store
+    assert lost == [before]
+    shutil.rmtree(tmp_path / "store")
+    writer = store.writer(after, 5)
+    writer.write(0, b"after")
+    writer.finish()
+    assert store.read(after) == b"after"
+    shutil.rmtree(tmp_path / "store")
+    store.close()

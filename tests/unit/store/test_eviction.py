@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from computefarm.errors import StoreError
 from computefarm.messages import Digest
-from computefarm.store.blobs import EVICT_TO, SPARE_S, BlobStore
+from computefarm.store.blobs import BlobStore
+from computefarm.store.room import EVICT_TO, SPARE_S
 from computefarm.store.shelf import SMALL
 
 LIMIT = 1_000

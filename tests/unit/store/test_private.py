@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -226,3 +227,22 @@ def test_a_file_with_a_second_name_is_not_kept(tmp_path: Path) -> None:
     assert dirs.open_spare(str(dirs.make("2-1") / "x")) is None
     assert (tmp_path / "elsewhere").read_text() == "result"
     dirs.close()
+
+
+def test_a_deleted_folder_is_made_again(tmp_path: Path) -> None:
+    dirs = PrivateDirs(tmp_path / "private")
+    used = dirs.take()
+    Path(used, "file").write_text("x")
+    Path(used, "folder").mkdir()
+    dirs.remove(used)
+    shutil.rmtree(tmp_path / "private")
+    for _ in range(2):
+        assert os.listdir(dirs.take()) == []
+    inner = f"{dirs.make('named')}/inner"
+    dirs.make_inner(inner)
+    assert os.path.isdir(inner)
+    assert dirs.open_spare(f"{inner}/spare") is None
+    assert not sweep(tmp_path / "private", "tasks-")
+    assert os.path.isdir(inner)
+    dirs.close()
+    assert os.listdir(tmp_path / "private") == []
