@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from computefarm.backends.base import Offered
+from computefarm.majordomo.toolchains import Toolchains
+from computefarm.messages import Offer, Pool
+from computefarm.needs import Needs, needs, read_needs
+
+
+def asked(text: str, **more: object) -> Needs:
+    found = read_needs(needs(text, **more))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def pool(
+    version: str, fingerprint: str, slots: int, worker: str = "w", platform: str = "x86", **tags: str
+) -> Pool:
+    return Pool(Offer("gcc", version, fingerprint, tuple(tags.items())), platform, slots, (worker,))
+
+
+def chooser(*pools: Pool, saved: dict[tuple[str, str], int] | None = None) -> tuple[Toolchains, list[str]]:
+    said: list[str] = []
+    return Toolchains(lambda _: Offered(pools, True), lambda _: saved or {}, said.append), said
+
+
+def test_most_slots_win_where_nothing_was_built_yet() -> None:
+    toolchains, _ = chooser(pool("12.2.0", "f12", 2), pool("13.1.0", "f13", 8))
+    chosen = toolchains.of(asked("gcc"))
+
+    assert chosen is not None
+    assert (chosen.fingerprint, chosen.version, chosen.platform) == ("f13", "13.1.0", "x86")
+    assert chosen.others == ("gcc 12.2.0 (w)",)
+
+
+def test_what_built_the_results_is_kept_while_it_is_offered() -> None:
+    toolchains, _ = chooser(pool("12.2.0", "f12", 2), pool("13.1.0", "f13", 8), saved={("f12", "12.2.0"): 5})
+    chosen = toolchains.of(asked("gcc"))
+    assert chosen is not None
+    assert chosen.fingerprint == "f12"
+
+    gone, _ = chooser(pool("13.1.0", "f13", 8), saved={("f12", "12.2.0"): 5})
+    chosen = gone.of(asked("gcc"))
+    assert chosen is not None
+    assert chosen.fingerprint == "f13"
+
+
+def test_version_and_tags_must_fit() -> None:
+    toolchains, _ = chooser(pool("12.2.0", "f12", 2, target="arm"), pool("9.1", "f9", 8, target="x86"))
+
+    assert toolchains.of(asked("gcc>=13")) is None
+    arm = toolchains.of(asked("gcc", tags={"target": "arm"}))
+    assert arm is not None
+    assert arm.fingerprint == "f12"
+
+
+def test_one_fingerprint_for_all_needs_that_it_fits() -> None:
+    toolchains, _ = chooser(pool("12.2.0", "f12", 2), pool("13.1.0", "f13", 8))
+    first, second = toolchains.of(asked("gcc<13")), toolchains.of(asked("gcc"))
+
+    assert first is not None
+    assert second is not None
+    assert first.fingerprint == second.fingerprint == "f12"
+
+
+def test_nothing_offered_is_said_once_and_tried_again_when_it_comes() -> None:
+    toolchains, said = chooser(saved={("f12", "12.2.0"): 5})
+    assert toolchains.of(asked("gcc")) is None
+    assert toolchains.of(asked("gcc")) is None
+    assert len(said) == 1
+    assert "up to date" in said[0]
+
+    offered, _ = chooser(pool("12.2.0", "f12", 2))
+    offered.note([pool("12.2.0", "f12", 2, worker="w7")])
+    assert offered.ran_on(asked("gcc"), "w7") == ("f12", "12.2.0")
+    assert offered.ran_on(asked("gcc"), "unknown") == ("", "")
+
+
+def test_any_toolchain_never_asks() -> None:
+    toolchains = Toolchains(lambda _: 1 / 0, lambda _: {}, print)  # type: ignore[arg-type, return-value]
+
+    assert toolchains.of(asked("gcc", any_toolchain=True)) is None
+
+
+def test_one_fingerprint_on_two_platforms_names_none() -> None:
+    toolchains, _ = chooser(pool("1", "f", 2, platform="x86"), pool("1", "f", 2, platform="arm"))
+    chosen = toolchains.of(asked("gcc"))
+
+    assert chosen is not None
+    assert chosen.platform == ""
