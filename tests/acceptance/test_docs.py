@@ -63,7 +63,7 @@ class Session:
 
     def start(self, line: str) -> None:
         """Start one line in the background; like a shell, take note as soon as it ends."""
-        command = ["bash", "-c", f"exec {line}"]
+        command = ["bash", "-c", f"exec env {line}"]
         with (self.folder / "background.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environ, stdout=log, stderr=log, start_new_session=True
