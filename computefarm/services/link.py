@@ -24,6 +24,9 @@ BATCH_MESSAGES = 500
 REDIAL_S = 10.0
 """How long to wait before a manager that refused us is asked again."""
 
+STRANGER_S = 2.0
+"""The same for somebody who does not speak as our manager does: a manager that is just stopping looks so."""
+
 REST_S = 1.0
 """Between two dials at our own wish: a manager that turns us away each time must not be stormed."""
 
@@ -180,7 +183,8 @@ class Link:
                 continue
             if event.state in (LinkState.REFUSED, LinkState.STRANGER):
                 # ZeroMQ gives up after these; both connections are dialled again together.
-                self._redial_at = self._loop.clock() + REDIAL_S
+                wait_s = REDIAL_S if event.state is LinkState.REFUSED else STRANGER_S
+                self._redial_at = self._loop.clock() + wait_s
             if channel == "control":
                 if self._dialler is not None and self._look_at is None:
                     self._look_at = self._loop.clock() + LOOK_S

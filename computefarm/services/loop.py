@@ -17,6 +17,13 @@ import zmq
 Source = zmq.Socket[bytes] | int
 Callback = Callable[[], None]
 
+LATE_S = 1.0
+"""A turn or a sleep that takes so much longer than it should: this process was stopped, or its machine slept.
+
+That time is nobody's silence, so the loop's clock leaves the rest of it out (after Ctrl-Z and `fg`
+an embedded farm would else take its own parts for dead).
+"""
+
 IDLE_S = 5.0
 """Longest sleep without a deadline: a bound on how long a lost wake-up can hurt."""
 
@@ -53,13 +60,25 @@ class Loop:
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self.clock = clock
+        self._raw = clock
+        self._base = self._since = clock()
         self._sleep = sleep
         self._poller = zmq.Poller()
         self._callbacks: dict[Source, Callback] = {}
         self._services: list[Service] = []
         self._stopped = False
         self._turned_at = 0.0
+
+    def clock(self) -> float:
+        """Return monotonic seconds, without the time in which this process did not run."""
+        passed = self._raw() - self._since
+        return self._base + (passed if passed < LATE_S else LATE_S)
+
+    def _pass(self, expected_s: float) -> None:
+        """Let the time pass that has gone by since the last call, which should not be longer than this."""
+        raw = self._raw()
+        self._base += min(raw - self._since, expected_s + LATE_S)
+        self._since = raw
 
     def add(self, service: Service) -> None:
         """Make `service` part of the loop."""
@@ -116,6 +135,7 @@ class Loop:
             left = self._turned_at + pace - self.clock()
             if 0 < left <= pace:
                 self._sleep(left)
+        self._pass(max(pace, 0.0))
         self._turned_at = self.clock()
 
     def _wait(self) -> list[tuple[Source, int]]:
@@ -127,6 +147,9 @@ class Loop:
                 timeout = max(0.0, deadline - now)
         # Rounded up, or the last fraction of a millisecond would be spent spinning.
         milliseconds = int(timeout * 1000 + 0.999)
+        self._pass(0.0)
+        events: list[tuple[Source, int]] = []
         with contextlib.suppress(InterruptedError):
-            return self._poller.poll(milliseconds)
-        return []
+            events = self._poller.poll(milliseconds)
+        self._pass(timeout)
+        return events
