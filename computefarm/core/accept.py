@@ -92,8 +92,15 @@ class Accept:
         ):
             return
         self._dispatch.release(attempt, now)
+        if attempt.begun:
+            run_s = now - attempt.sent_at
+            task.past += (self._record(attempt, worker, "lost", message.reason, run_s, now),)
         if task.cancelled is not None:
             self.end(task, self._cancelled(task), now)
+            return
+        if attempt.begun and (text := _hopeless(task)) is not None:
+            # Whatever ends it on its worker each time, its own doing perhaps, will do so for ever.
+            self.end(task, Result(Outcome.LOST, reason=f"{text}: {message.reason}"), now, worker=worker)
             return
         absent = set(message.absent)
         lost = self._wants.missing(d for d in self._wants.digests(task) if d in absent) if absent else []

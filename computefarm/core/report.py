@@ -228,6 +228,8 @@ def _obstacles(refusals: list[tuple[Worker, Refusal | None]]) -> tuple[Obstacle,
         name = worker.name if said.place == "worker" else worker.host.hostname or worker.host.host
         obstacle = Obstacle(said.place, name, said.reason)
         entries[said.place, name] = (said.kind in NOT_OFFERED, obstacle)
+    if not refusals:
+        return (Obstacle("host", "manager", "no worker is connected"),)
     ordered = sorted(entries.values(), key=lambda entry: (entry[0], entry[1].name))
     return tuple(obstacle for _, obstacle in ordered[:OBSTACLES])
 

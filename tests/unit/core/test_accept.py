@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from computefarm.core.accept import LOSSES
 from computefarm.core.commands import Keep
 from computefarm.messages import (
     Absent,
+    Begun,
     Cancel,
     Declined,
     Done,
@@ -119,6 +121,22 @@ def test_a_declined_task_costs_nothing_and_rests_from_that_worker() -> None:
     assert second.attempt == 2
     farm.finish(second)
     assert [past.outcome for past in farm.done().attempts] == ["succeeded"]
+
+
+def test_an_attempt_that_had_begun_and_is_given_back_is_told_and_not_repeated_for_ever() -> None:
+    farm = Farm().client().worker("w1").submit(1)
+    for number in range(1, LOSSES + 1):
+        run = farm.run()
+        assert run.attempt == number
+        farm.say("w1", Begun(run.key, number))
+        farm.say("w1", Declined(run.key, number, "its spawner was killed"))
+        for _ in range(40):
+            farm.alive("c1", "w1").at(farm.now + 3.0)
+
+    done = farm.done()
+    assert done.result.outcome is Outcome.LOST
+    assert "its spawner was killed" in done.result.reason
+    assert [past.outcome for past in done.attempts] == ["lost"] * LOSSES
 
 
 def test_a_declined_task_goes_to_another_worker_at_once() -> None:
