@@ -119,7 +119,7 @@ def orders(submissions: Sequence[Submission]) -> list[Order]:
     ]
 
 
-def question(client: ClientService, about: str, task: str = "") -> Answer:
+def question(client: ClientService, about: str, task: str = "", session: str | None = None) -> Answer:
     """Ask the manager and wait for the answer; callable from any thread but the loop's."""
     box: list[Answer] = []
     ready = threading.Event()
@@ -128,7 +128,7 @@ def question(client: ClientService, about: str, task: str = "") -> Answer:
         box.append(answer)
         ready.set()
 
-    client.ask(about, task, then)
+    client.ask(about, task, then, session)
     if not ready.wait(ANSWER_S):
         raise Unreachable(
             f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status"

@@ -102,9 +102,9 @@ class FarmBackend:
         """Return everything the farm offers."""
         return self._bridge.pools
 
-    def explain_name(self, task: str) -> Explanation:
-        """Return what the manager knows of a task, by name, in whichever session it is."""
-        explanation = question(self._client, "explain", task).explanation
+    def explain_name(self, task: str, session: str = "") -> Explanation:
+        """Return what the manager knows of a task, by name, in one session or (empty) in whichever it is."""
+        explanation = question(self._client, "explain", task, session).explanation
         assert explanation is not None
         return explanation
 

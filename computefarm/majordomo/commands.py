@@ -181,7 +181,9 @@ class WhyCommand(Look):
         """Ask the farm; without it, what history knows is still worth saying."""
         try:
             with self.farm(options) as viewer:
-                return None if viewer is None else viewer.explain_name(task)
+                # Another folder's run, or another user's, may have a task of this name under way.
+                run = self.history().last(folder_of(options))
+                return None if viewer is None else viewer.explain_name(task, run.run if run else "")
         except FarmError as error:
             if needed:
                 raise

@@ -37,8 +37,8 @@ class Viewer(Protocol):
     def pools(self) -> tuple[Pool, ...]:
         """Return what its workers offer now."""
 
-    def explain_name(self, task: str) -> Explanation:
-        """Return what it knows of a task; state `unknown` when it has none of that name."""
+    def explain_name(self, task: str, session: str = "") -> Explanation:
+        """Return what it knows of a run's (or any) task; state `unknown` when it has none of that name."""
 
     def close(self) -> None:
         """Hang up."""

@@ -184,7 +184,8 @@ class ClientService:
         self._deliveries: dict[Path, Delivery] = {}
         self._taken: list[int] = []
         """Tasks done in this turn; told in one message."""
-        self._down_text = ""
+        self._down: LinkEvent | None = None
+        self._linked = False
         self._down_since: float | None = None
         self._link = Link(
             role="client",
@@ -195,7 +196,7 @@ class ClientService:
             up=self._connected,
             message=self._heard,
             data=self._bulk_heard,
-            down=self._down,
+            down=self._went_down,
             dialler=dialler,
         )
 
@@ -231,7 +232,8 @@ class ClientService:
         self._link.tick(now)
         if self._down_since is not None and now - self._down_since >= LOST_S:
             self._down_since = None
-            self._observer.broken(_unreachable(LOST_S))
+            stranger = self._down is not None and self._down.state is LinkState.STRANGER
+            self._observer.broken(link_error(self._down) if self._down and stranger else _unreachable(LOST_S))
 
     def next_deadline(self) -> float | None:
         """Return the earliest deadline of the parts."""
@@ -277,9 +279,15 @@ class ClientService:
         """Cancel tasks (all when empty); callable from any thread."""
         self._calls.put(lambda: self._obey(self._session.cancel(tuple(tasks), self._clock(), reason)))
 
-    def ask(self, about: str, task: str, then: Callable[[Answer], None]) -> None:
-        """Ask the manager; `then` runs on the loop's thread. Callable from any thread."""
-        self._calls.put(lambda: self._ask(about, task, then))
+    def ask(
+        self, about: str, task: str, then: Callable[[Answer], None], session: str | None = None
+    ) -> None:
+        """Ask the manager about this session or another; `then` runs on the loop's thread.
+
+        Callable from any thread.
+        """
+        asked = self._session_id if session is None else session
+        self._calls.put(lambda: self._ask(about, task, then, asked))
 
     # --- on the loop's thread ---
 
@@ -287,8 +295,8 @@ class ClientService:
         for function in self._calls.drain():
             function()
 
-    def _ask(self, about: str, task: str, then: Callable[[Answer], None]) -> None:
-        number, commands = self._session.ask(about, self._clock(), task, self._session_id)
+    def _ask(self, about: str, task: str, then: Callable[[Answer], None], session: str) -> None:
+        number, commands = self._session.ask(about, self._clock(), task, session)
         self._answers[number] = then
         self._obey(commands)
 
@@ -326,13 +334,16 @@ class ClientService:
         self._obey(self._session.connected(self._clock()))
         self._puller.restart(MANAGER)
 
-    def _down(self, event: LinkEvent) -> None:
+    def _went_down(self, event: LinkEvent) -> None:
         self._obey(self._session.disconnected(self._clock()))
-        if event.state in (LinkState.REFUSED, LinkState.STRANGER):
+        # A manager that is just stopping takes a connection and hangs up, as a stranger would.
+        stranger = event.state is LinkState.STRANGER and not self._linked
+        if event.state is LinkState.REFUSED or stranger:
             self._observer.broken(link_error(event))
-        elif self._down_since is None or self._down_text != event.text:
+            return
+        told, self._down = self._down, event
+        if self._down_since is None or told is None or told.text != event.text:
             self._down_since = self._down_since or self._clock()
-            self._down_text = event.text
             self._observer.link(False, event.text)
 
     def _heard(self, message: FromManager) -> None:
@@ -385,6 +396,7 @@ class ClientService:
                     then(event)
             case Linked():
                 self._down_since = None
+                self._linked = True
                 self._observer.link(True, f"connected to farm {event.farm}")
             case Rejected():
                 self._observer.broken(Refused(event.text))
@@ -465,12 +477,18 @@ class ClientService:
             self._undeliverable(done, str(error))
             return
         self._store.unpin([entry.digest for entry in done.result.outputs])
+        if self._store.wants_room:
+            self._offload.submit(self._store.evict, self._evicted)
         if error is None:
             self._finish(done)
         elif isinstance(error, TaskError | OSError):
             self._finish(_failed(done, f"the outputs cannot be put in place: {error}"))
         else:
             raise error
+
+    def _evicted(self, _value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("the store cannot be trimmed: %s", error)
 
     def _finish(self, done: Done) -> None:
         order = self._orders.pop(done.task, None)

@@ -42,7 +42,7 @@ class Farm:
     def pools(self) -> tuple[Pool, ...]:
         return (Pool(Offer("gcc", "12.2.0"), "linux-x86_64", 2, ("w1",)),)
 
-    def explain_name(self, task: str) -> Explanation:
+    def explain_name(self, task: str, session: str = "") -> Explanation:
         return self.explanation or Explanation(task, "unknown")
 
     def close(self) -> None:
