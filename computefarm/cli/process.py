@@ -26,8 +26,6 @@ LOOK_S = 0.25
 
 log = logging.getLogger("computefarm.process")
 
-STOPPED_BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
 
 def fail(error: FarmError, program: str) -> int:
     """Print an error for people and return its exit code."""
