@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from computefarm.host.processes import read_process
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BIN = Path(sys.executable).parent
@@ -190,3 +192,85 @@ def lua(lua_with_sources: Path, tmp_path: Path) -> Path:
 def until() -> Callable[..., None]:
     """`wait_for`, for tests."""
     return wait_for
+
+
+class Project:
+    """A folder with one farm task, `work`, which tells that it runs and waits until it may end."""
+
+    def __init__(self, folder: Path, shared: Path, needs: str = 'needs("shell")', last: str = "") -> None:
+        self.folder = folder
+        self.gate = shared / "gate"
+        self.ran = shared / "ran"
+        self.pids = shared / "pids"
+        self.log = folder / "run.log"
+        self.runs: list[subprocess.Popen[bytes]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        action = (
+            f"echo x >> {self.ran}; echo working; echo $$ >> {self.pids};"
+            f" setsid sleep 1000 & echo $! >> {self.pids};"
+            f" while [ ! -e {self.gate} ]; do sleep 0.05; done; kill $!; {last or 'echo done > out.txt'}"
+        )
+        targets = [] if last else ["out.txt"]
+        task = f"{{'actions': [{action!r}], 'targets': {targets!r}, 'meta': {needs}}}"
+        (folder / "dodo.py").write_text(
+            f"from computefarm import needs\n\n\ndef task_work():\n    return {task}\n"
+        )
+
+    def start(self, machine: Any, *options: str) -> subprocess.Popen[bytes]:
+        """Run it beside the test."""
+        with self.log.open("ab") as log:
+            run = subprocess.Popen(
+                ["majordomo", "run", *options],
+                cwd=self.folder,
+                env=machine.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.runs.append(run)
+        return run
+
+    def open(self) -> None:
+        """Let the task end."""
+        self.gate.touch()
+
+    def times(self) -> int:
+        """Return how often the task was begun."""
+        return len(self.ran.read_text().split()) if self.ran.exists() else 0
+
+    def said(self) -> str:
+        """Return what the runs beside the test have printed."""
+        return self.log.read_text()
+
+    def processes(self) -> list[int]:
+        """Return the processes of all attempts, those in sessions of their own included."""
+        return [int(pid) for pid in self.pids.read_text().split()] if self.pids.exists() else []
+
+    def living(self) -> list[int]:
+        """Return those that still run."""
+        return [pid for pid in self.processes() if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    process = read_process(pid)
+    return process is not None and not process.ended
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Make projects; what they started ends with the test."""
+    made: list[Project] = []
+
+    def make(name: str = "project", **more: str) -> Project:
+        made.append(one := Project(tmp_path / name, tmp_path, **more))
+        return one
+
+    yield make
+    for one in made:
+        one.open()
+        for run in one.runs:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+        for pid in one.living():
+            os.kill(pid, signal.SIGKILL)
