@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
@@ -118,6 +119,8 @@ class Run(Own, DoitRun):
 
     def settings(self, params: Any) -> Settings:
         """Return the settings of this run, the command line's first."""
+        # A loader of the user's own may know no dodo file.
+        self._dodo = str(params.get("dodoFile") or "dodo.py")
         self._home = Home.find(os.environ)
         self._settings = load_settings(
             {
@@ -132,7 +135,7 @@ class Run(Own, DoitRun):
         return self._settings
 
     def _sync(self) -> Any:
-        return sync_targets
+        return functools.partial(sync_targets, Path.cwd())
 
     def _digest_cache(self) -> Path | None:
         name = hashlib.sha256(os.fsencode(os.getcwd())).hexdigest()[:16]
@@ -151,7 +154,6 @@ class Run(Own, DoitRun):
         force_verbosity: bool = False,
         failure_verbosity: int = 0,
         pdb: bool = False,
-        dodoFile: str = "dodo.py",  # doit's name for the option
     ) -> int:
         """Run the selected tasks and return the exit code."""
         if num_process < 0:
@@ -166,7 +168,7 @@ class Run(Own, DoitRun):
             display = reporter_cls is SilentReporter
             runner = self._runner(
                 reporter_cls, outfile, Stream(verbosity, force_verbosity), display,
-                continue_=continue_, always=always, slots=num_process or None, dodo=dodoFile, pdb=bool(pdb),
+                continue_=continue_, always=always, slots=num_process or None, dodo=self._dodo, pdb=bool(pdb),
                 failure_verbosity=failure_verbosity,
             )  # fmt: skip
             try:
@@ -243,14 +245,13 @@ def run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def sync_targets(paths: Sequence[str]) -> None:
+def sync_targets(project: Path, paths: Sequence[str]) -> None:
     """Write targets through to the disk before their success is remembered."""
     from computefarm.store.deliver import Delivery
 
-    project = Path.cwd()
     relative = [os.path.normpath(path) for path in paths]
     # Local tasks may write anywhere; what is not a file of the project is not ours to sync.
-    inside = [path for path in relative if not path.startswith(("/", "..")) and os.path.isfile(path)]
+    inside = [path for path in relative if not path.startswith(("/", "..")) and (project / path).is_file()]
     Delivery(project).sync(inside)
 
 
