@@ -25,8 +25,9 @@ from computefarm.settings import Settings, load_settings
 
 from .commands_doit import DATABASE, Own, shown
 from .dispatch import Control
+from .options import RunOptions
 from .reporting import RunWatcher
-from .runner import FarmRunner, RunOptions
+from .runner import FarmRunner
 from .watching import Watching
 
 

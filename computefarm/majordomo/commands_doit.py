@@ -43,10 +43,11 @@ from computefarm.errors import FarmError, UsageError
 from .argv import option_error
 from .checker import ContentChecker, Digests, Files
 from .database import Database
-from .dependency import Dependencies, reason_sentences
+from .dependency import Dependencies
 from .farm_tasks import FarmTasks
 from .loading import quick
 from .lock import RunLock
+from .reasons import reason_sentences
 
 DATABASE = ".majordomo.db"
 

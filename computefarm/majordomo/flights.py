@@ -22,14 +22,16 @@ from computefarm.backends.base import (
     Submission,
 )
 from computefarm.errors import FarmError
+from computefarm.host.pids import OwnProcesses
 from computefarm.messages import Outcome, Piece
 
 from .dependency import Facts
 from .failures import FarmFailed, failed_to_plan, failure_of
 from .farm_tasks import FarmTasks
+from .graph import priorities
 from .outputs import KEPT, give_back, streams, without_marks
 from .patience import GRACE, Patience, nothing_offers
-from .plan import Plan, Planner, priorities
+from .plan import Plan, Planner
 from .toolchains import Toolchain, Toolchains
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Flights:
         self._farm = farm
         self._open_backend = open_backend
         self._sink = sink
+        self._own = OwnProcesses()
         self._backend: Backend | None = None
         self._running: Backend | None = None
         self._flights: dict[int, Flight] = {}
@@ -103,6 +106,8 @@ class Flights:
         if self._running is None:
             self.open()
             assert self._backend is not None
+            # What this process does is the farm's own load, not its host's.
+            self._own.register()
             self._backend.start(self._sink)
             self._running = self._backend
             if self._backend.name == "local":
@@ -127,6 +132,7 @@ class Flights:
         running, self._running, self._backend = self._running, None, None
         if running is not None:
             running.close()
+            self._own.forget()
 
     # --- into the air ---------------------------------------------------------------------------------
 
@@ -312,7 +318,7 @@ class Flights:
         if flight.dropped and outcome is not Outcome.SUCCEEDED:
             why = self._runner.dep_manager.why.get(task.name, ())
             self._runner.watching.farm_ended(
-                task.name, flight.asked.capability, event, Outcome.CANCELLED, flight.dropped, why
+                task.name, flight.asked.capability, event, Outcome.CANCELLED, flight.dropped, why, ()
             )
             return None
         self._begin(flight)
@@ -342,7 +348,8 @@ class Flights:
             outcome = Outcome.FAILED
         why = runner.dep_manager.why.get(task.name, ())
         reason = fail.message if fail is not None else ""
-        runner.watching.farm_ended(task.name, flight.asked.capability, event, outcome, reason, why)
+        log = without_marks(result.log) if flight.plan.marked else result.log
+        runner.watching.farm_ended(task.name, flight.asked.capability, event, outcome, reason, why, log)
 
     def _give_back(self, flight: Flight, event: Ended) -> BaseFail | None:
         """Let doit have the output, as its own actions would."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from doit.action import CmdAction
@@ -10,6 +11,8 @@ from computefarm.messages import Piece
 
 MARK = "\x1ecomputefarm-action-{}\x1e"
 """Printed on both streams between two actions of one task, where doit wants their outputs apart."""
+
+_MARKS = re.compile("\x1ecomputefarm-action-\\d+\x1e\n?")
 
 KEPT = 60 * 1024
 """Bytes of output that are sure to come back with a result."""
@@ -59,11 +62,7 @@ def without_marks(pieces: Sequence[Piece]) -> list[Piece]:
     """Return what people should see of a marked output."""
     shown = []
     for piece in pieces:
-        if "\x1ecomputefarm-action-" in piece.text:
-            lines = piece.text.splitlines(keepends=True)
-            text = "".join(line for line in lines if not line.startswith("\x1ecomputefarm-action-"))
-            if text:
-                shown.append(Piece(piece.stream, piece.created_at, text, piece.seq))
-        else:
-            shown.append(piece)
+        text = _MARKS.sub("", piece.text)
+        if text:
+            shown.append(Piece(piece.stream, piece.created_at, text, piece.seq))
     return shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from .checker import Files
 from .database import FileState
 from .dependency import Facts
 from .farm_tasks import FarmTasks, own_environment
-from .outputs import MARK, separators
+from .outputs import separators
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
@@ -248,32 +248,3 @@ class ExpansionError(TaskError):
 
     def __init__(self, task: str, error: Exception) -> None:
         super().__init__(f"task {task}: CmdAction Error creating command string: {error!r}")
-
-
-def priorities(tasks: Mapping[str, Task], extra: Iterable[tuple[str, str]] = ()) -> dict[str, float]:
-    """Return for each task how many tasks lie on the longest path behind it; groups count nothing.
-
-    Iterative, since chains of thousands are normal; a cycle, which doit reports later, ends the search.
-    """
-    after: dict[str, list[str]] = {}
-    waits: dict[str, int] = dict.fromkeys(tasks, 0)
-    for name, task in tasks.items():
-        for dep in {*task.task_dep, *task.setup_tasks, *task.calc_dep}:
-            if dep in waits:
-                after.setdefault(name, []).append(dep)
-                waits[dep] += 1
-    length = dict.fromkeys(tasks, 0.0)
-    ready = [name for name, count in waits.items() if not count]
-    while ready:
-        name = ready.pop()
-        step = length[name] + (1.0 if tasks[name]._actions else 0.0)
-        for dep in after.get(name, ()):
-            if step > length[dep]:
-                length[dep] = step
-            waits[dep] -= 1
-            if not waits[dep]:
-                ready.append(dep)
-    return length
-
-
-__all__ = ["MARK", "ExpansionError", "Plan", "Planner", "SortedFiles", "priorities"]

@@ -28,7 +28,9 @@ from .dependency import Dependencies
 from .failures import code_of, exit_code
 from .farm_tasks import FarmTasks
 from .flights import Flights
+from .graph import blocked_by, wanted
 from .local import LocalEnded, LocalThread, end_children, execute
+from .options import RunOptions
 from .stopping import Stopping, Terminated
 from .watching import Watching
 
@@ -41,22 +43,6 @@ TURN = 512
 
 class Wake(msgspec.Struct):
     """Look up: a signal came."""
-
-
-class RunOptions(msgspec.Struct, frozen=True):
-    """What a run was asked for, beyond doit's own options."""
-
-    run_id: str
-    root: str
-    """The folder of the dodo file; the project."""
-    wait_workers: float | None = None
-    """Seconds, when given explicitly."""
-    vanished_s: float = 60.0
-    """How long to wait for a capability that was there."""
-    echo: bool = True
-    """Print farm tasks' output here, live; false when a progress display does."""
-    in_place: bool = False
-    """Run local tasks on the main thread even among farm tasks (`--pdb`)."""
 
 
 class FarmRunner(Runner):
@@ -418,45 +404,9 @@ class FarmRunner(Runner):
         blocked = blocked_by(self._tasks, failed)
         why = "interrupted" if self._stopping.code else "not started: the run stopped before"
         for name in wanted(self._tasks, self._selected):
-            if name in self.watching.recorded:
-                continue
-            capability = self._capability(self._tasks[name])
-            if name in blocked:
-                self.watching.not_run(name, Outcome.BLOCKED, f"blocked by {blocked[name]}", capability)
-            elif name in self._nodes and self._nodes[name].run_status in (None, "run"):
-                self.watching.not_run(name, Outcome.CANCELLED, why, capability)
-
-
-def wanted(tasks: Mapping[str, Task], selected: list[str]) -> list[str]:
-    """Return the tasks with actions that a selection stands for, without those that only set up others."""
-    seen: set[str] = set(selected)
-    todo = deque(selected)
-    names = []
-    while todo:
-        task = tasks.get(todo.popleft())
-        if task is None:
-            continue
-        if not task.has_subtask and (task._actions or task.loader):
-            names.append(task.name)
-        for dep in (*task.task_dep, *task.calc_dep):
-            if dep not in seen:
-                seen.add(dep)
-                todo.append(dep)
-    return names
-
-
-def blocked_by(tasks: Mapping[str, Task], failed: set[str]) -> dict[str, str]:
-    """Return, for each task that depends on a failed one, a failed task that blocks it."""
-    after: dict[str, list[str]] = {}
-    for name, task in tasks.items():
-        for dep in (*task.task_dep, *task.setup_tasks, *task.calc_dep):
-            after.setdefault(dep, []).append(name)
-    cause = {name: name for name in failed}
-    todo = deque(sorted(failed))
-    while todo:
-        name = todo.popleft()
-        for dependant in after.get(name, ()):
-            if dependant not in cause:
-                cause[dependant] = cause[name]
-                todo.append(dependant)
-    return {name: by for name, by in cause.items() if name not in failed}
+            if name not in self.watching.recorded:
+                unsettled = name in self._nodes and self._nodes[name].run_status in (None, "run")
+                if name in blocked or unsettled:
+                    outcome = Outcome.BLOCKED if name in blocked else Outcome.CANCELLED
+                    reason = f"blocked by {blocked[name]}" if name in blocked else why
+                    self.watching.not_run(name, outcome, reason, self._capability(self._tasks[name]))

@@ -126,7 +126,14 @@ class Watching:
         )
 
     def farm_ended(
-        self, name: str, capability: str, event: Ended, outcome: Outcome, reason: str, rerun: Sequence[str]
+        self,
+        name: str,
+        capability: str,
+        event: Ended,
+        outcome: Outcome,
+        reason: str,
+        rerun: Sequence[str],
+        log: Sequence[Piece],
     ) -> None:
         """Record a farm task."""
         result = event.result
@@ -152,7 +159,7 @@ class Watching:
                 cpu_s=result.cpu_s,
                 peak_memory=result.peak_memory,
                 rerun=tuple(rerun),
-                log=result.log,
+                log=tuple(log),
             )
         )
 
