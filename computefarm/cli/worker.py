@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import zmq
 
@@ -295,7 +296,11 @@ def _start_monitor(farm: str, running: Running) -> None:
     command = [sys.executable, "-m", "computefarm.cli.monitor", "--with-workers"]
     if farm:
         command += ["--farm", farm]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    monitor = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    # Should it end first, it must not stay behind as a zombie.
+    threading.Thread(target=monitor.wait, name="cf-monitor-end", daemon=True).start()
 
 
 if __name__ == "__main__":
