@@ -77,6 +77,8 @@ class TaskRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     peak_memory: int = 0
     rerun: tuple[str, ...] = ()
     log_path: str = ""
+    others: tuple[str, ...] = ()
+    """Toolchains offered for its capability that the run did not use."""
 
 
 class RunRow(msgspec.Struct, frozen=True):

@@ -349,7 +349,9 @@ class Flights:
         why = runner.dep_manager.why.get(task.name, ())
         reason = fail.message if fail is not None else ""
         log = without_marks(result.log) if flight.plan.marked else result.log
-        runner.watching.farm_ended(task.name, flight.asked.capability, event, outcome, reason, why, log)
+        runner.watching.farm_ended(
+            task.name, flight.asked.capability, event, outcome, reason, why, log, flight.plan.others
+        )
 
     def _give_back(self, flight: Flight, event: Ended) -> BaseFail | None:
         """Let doit have the output, as its own actions would."""

@@ -40,6 +40,8 @@ class Plan(msgspec.Struct, frozen=True):
     inputs: tuple[FileState, ...]
     marked: bool
     """The output of the single actions is told apart by marks in it."""
+    others: tuple[str, ...] = ()
+    """Toolchains that were offered too, and that this run does not use."""
 
 
 class SortedFiles(set[str]):
@@ -103,7 +105,7 @@ class Planner:
             read_cache=asked.cache and not self._always,
             write_cache=asked.cache,
         )
-        return Plan(submission, facts, deps, inputs, marked)
+        return Plan(submission, facts, deps, inputs, marked, toolchain.others if toolchain else ())
 
     # --- files ----------------------------------------------------------------------------------------
 

@@ -290,6 +290,7 @@ def why_json(account: Account) -> Json:
         "queued_s": row.queued_s if row else None,
         "run_s": row.run_s if row else None,
         "log": row.log_path if row else None,
+        "others": list(row.others) if row else [],
     }
 
 
@@ -337,7 +338,8 @@ def _where(row: TaskRow) -> list[str]:
     where = f"{row.host} ({row.worker})" if row.worker else row.host
     return [
         f"  ran on {where} for {seconds(row.run_s)}, after {seconds(row.queued_s)} in the queue:"
-        f" it offered {row.capability} and was expected to finish it first"
+        f" it offered {row.capability} and was expected to finish it first",
+        *(f"  not used: {other}; a run keeps to one toolchain" for other in row.others),
     ]
 
 

@@ -46,6 +46,8 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False):
     """The output that came with the result; a task that printed live has it there too."""
     log_path: str = ""
     """Filled in by whoever keeps the logs; the runner leaves it empty."""
+    others: tuple[str, ...] = ()
+    """Toolchains offered for its capability that the run did not use."""
 
 
 class RunWatcher(Protocol):

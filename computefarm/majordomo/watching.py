@@ -134,8 +134,9 @@ class Watching:
         reason: str,
         rerun: Sequence[str],
         log: Sequence[Piece],
+        others: tuple[str, ...] = (),
     ) -> None:
-        """Record a farm task."""
+        """Record a farm task; `others` are toolchains that were offered too."""
         result = event.result
         now = time.time()
         self.ended(
@@ -143,6 +144,7 @@ class Watching:
                 task=name,
                 outcome=outcome,
                 capability=capability,
+                others=others,
                 host=event.hostname,
                 worker=event.worker,
                 attempt=event.attempts[-1].attempt if event.attempts else 0,

@@ -65,6 +65,7 @@ def test_it_comes_with_the_first_worker_and_goes_with_the_last(
     machine = made.machines[1]
     until(lambda: monitor_of(machine.home), "monitor", made.logs)
     pid = monitor_of(machine.home)
+    assert pid is not None
     second = machine.start("cf-worker", "--capability", "shell", "--slots", "1")
     until(lambda: len(made.status()["workers"]) == 2, "second worker", made.logs)
     assert monitor_of(machine.home) == pid
