@@ -91,7 +91,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Farm:
     """A TaskManager and workers, each with a home that shares nothing with the others."""
 
-    def __init__(self, folder: Path, workers: int, *capabilities: str, slots: int = 1) -> None:
+    def __init__(self, folder: Path, *capabilities: str, slots: int = 1) -> None:
         self.folder = folder
         self.capabilities = capabilities
         self.slots = slots
@@ -100,6 +100,10 @@ class Farm:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self, workers: int) -> None:
+        """Start the manager and so many workers, and wait until they are there."""
         self.here.start("cf-taskmanager", "start", "--listen", self.address)
         wait_for(lambda: self.status().get("address") == self.address, "the manager", self.logs)
         self.workers = [self.add_worker() for _ in range(workers)]
@@ -154,7 +158,8 @@ def farm(tmp_path: Path) -> Iterator[Callable[..., Farm]]:
     made: list[Farm] = []
 
     def make(workers: int, *capabilities: str, slots: int = 1) -> Farm:
-        made.append(farm := Farm(tmp_path / f"farm{len(made)}", workers, *capabilities, slots=slots))
+        made.append(farm := Farm(tmp_path / f"farm{len(made)}", *capabilities, slots=slots))
+        farm.start(workers)
         return farm
 
     yield make
