@@ -13,7 +13,7 @@ import zmq
 
 from computefarm import __version__
 from computefarm.backends.choice import connect
-from computefarm.errors import FarmError, UsageError
+from computefarm.errors import FarmError, Unreachable, UsageError
 from computefarm.home import Home
 from computefarm.host.running import Running, end
 from computefarm.majordomo.presentation import status_json, status_text
@@ -26,7 +26,14 @@ from computefarm.store.blobs import BlobStore
 from computefarm.store.results import ResultCache
 from computefarm.transport.addresses import parse_address
 from computefarm.transport.authorized import Authorization, clean_name, format_line
-from computefarm.transport.farms import farms_folder, open_farm, publish, read_access, withdraw
+from computefarm.transport.farms import (
+    check_farm_name,
+    farms_folder,
+    open_farm,
+    publish,
+    read_access,
+    withdraw,
+)
 from computefarm.transport.invitation import Enrolment, invite
 from computefarm.transport.keys import read_key
 from computefarm.transport.manager_end import ManagerEnd
@@ -114,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _start(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
-    name: str = arguments.name
+    name = check_farm_name(arguments.name)
     if arguments.daemon:
         into_background(home, f"{PROGRAM}-{name}")
     set_up_logging(arguments.verbose)
@@ -189,10 +196,17 @@ def _stop(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
 def _status(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     import msgspec
 
-    chosen = msgspec.structs.replace(settings, farm=arguments.name or settings.farm)
+    name = arguments.name or settings.farm
+    alive = Running(home).alive("taskmanager")
+    if not name and len(alive) > 1:
+        names = ", ".join(entry.name for entry in alive)
+        raise UsageError(
+            f"several TaskManagers run here: {names}", hint=f"{PROGRAM} status --name {alive[0].name}"
+        )
+    chosen = msgspec.structs.replace(settings, farm=name or (alive[0].name if alive else ""))
     backend = connect(home=home, settings=chosen, session=f"status-{os.getpid()}")
     if backend is None:
-        raise UsageError("no TaskManager runs here", hint=f"{PROGRAM} start --daemon")
+        raise Unreachable("no TaskManager runs here", hint=f"{PROGRAM} start --daemon")
     try:
         status = backend.status()
         address = backend.address
@@ -211,9 +225,15 @@ def _status(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
 
 def _own_farm(arguments: argparse.Namespace, home: Home) -> str:
     """Return the farm that is managed here and meant."""
-    if arguments.name:
-        return str(arguments.name)
     managed = sorted(path.parent.parent.name for path in farms_folder(home).glob("*/keys/manager.key"))
+    if arguments.name:
+        name = check_farm_name(arguments.name)
+        if name not in managed:
+            raise UsageError(
+                f"no farm {name!r} is managed here (there are: {', '.join(managed) or 'none'})",
+                hint=f"{PROGRAM} start --name {name} --daemon",
+            )
+        return name
     if len(managed) == 1:
         return managed[0]
     if not managed:
