@@ -131,7 +131,7 @@ def into_background(home: Home, program: str) -> None:
         with os.fdopen(reading) as news:
             text = news.read()
         if text.startswith("ok"):
-            print(text[2:].strip())
+            print(text[2:].strip(), flush=True)
             os._exit(0)
         print(f"{program}: it did not start; see {log}", file=sys.stderr)
         sys.stderr.write(_tail(log))
