@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,57 @@ def test_an_input_that_changes_on_the_way_never_gives_a_wrong_result(
     # Whatever happened: now everything is made of what the file says now.
     place.majordomo("run", cwd=project)
     assert (project / "copied").read_text() == (project / "copied2").read_text() == "after!!\n"
+
+
+def test_an_input_that_changes_before_it_is_sent_is_named(
+    farm: Callable[..., Any], project: Path, until: Callable[..., None]
+) -> None:
+    """The manager stands still between the submission and its question for the file."""
+    put(project, late="before\n", early="early\n")
+    dodo(
+        project,
+        """
+        def task_first():
+            return {
+                "actions": ["cp early first"], "file_dep": ["early"], "targets": ["first"], "meta": needs("shell"),
+            }
+        def task_gate():
+            return {"actions": ["until test -e go; do sleep 0.05; done"], "task_dep": ["first"]}
+        def task_late():
+            return {
+                "actions": ["cat late > copied"], "file_dep": ["late"], "targets": ["copied"],
+                "task_dep": ["gate"], "meta": needs("shell"),
+            }
+        """,
+    )
+    made = farm(1, "shell")
+    manager = made.here.started[0]
+    with (project / "log").open("wb") as log:
+        run = subprocess.Popen(
+            ["majordomo", "run"], cwd=project, env=made.here.environ, stdout=log, stderr=log
+        )
+    try:
+        until((project / "first").exists, "first file", made.logs)
+        os.kill(manager.pid, signal.SIGSTOP)
+        put(project, go="")
+        time.sleep(1.5)  # it is planned and submitted, and nobody answers
+        put(project, late="after!!\n")
+        os.kill(manager.pid, signal.SIGCONT)
+        code = run.wait(40)
+    finally:
+        os.kill(manager.pid, signal.SIGCONT)
+        run.kill()
+        run.wait()
+    text = (project / "log").read_text()
+    if code == 0:
+        assert (project / "copied").read_text() == "before\n"
+    else:
+        assert code == 1, text
+        assert "late" in text
+        assert "changed" in text
+        assert not (project / "copied").exists()
+    made.here.majordomo("run", cwd=project)
+    assert (project / "copied").read_text() == "after!!\n"
 
 
 BAD_OUTPUTS = {
