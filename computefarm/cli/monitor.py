@@ -21,7 +21,7 @@ from computefarm.services.loop import Loop
 from computefarm.services.monitor import MonitorService
 from computefarm.settings import load_settings
 
-from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
+from .process import Parser, Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
 
 PROGRAM = "cf-monitor"
 NAME = "host"
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Report this machine's load to a farm.")
+    parser = Parser(prog=PROGRAM, description="Report this machine's load to a farm.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--interval", type=float, default=3.0, metavar="SECONDS", help="between reports")
     parser.add_argument("--max-load", type=float, default=None, metavar="X", help="strict limit, per core")

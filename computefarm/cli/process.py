@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gc
 import logging
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from computefarm.errors import FarmError, Refused, UsageError
 from computefarm.home import Home, private_folder
@@ -25,6 +27,14 @@ LOOK_S = 0.25
 """How often one is looked for."""
 
 log = logging.getLogger("computefarm.process")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one sentence, what to type next, exit 3."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        self.exit(UsageError.exit_code, f"{self.prog}: {message}\n  {self.prog} --help\n")
 
 
 def fail(error: FarmError, program: str) -> int:

@@ -39,6 +39,7 @@ from computefarm.transport.keys import read_key
 from computefarm.transport.manager_end import ManagerEnd
 
 from .process import (
+    Parser,
     Signals,
     fail,
     into_background,
@@ -69,9 +70,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Accept tasks, hand them to workers, keep what they made."
-    )
+    parser = Parser(prog=PROGRAM, description="Accept tasks, hand them to workers, keep what they made.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -251,11 +250,17 @@ def _invite(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
             f"the TaskManager of farm {name!r} is not running, so nobody could join",
             hint=f"{PROGRAM} start --name {name} --daemon",
         ) from error
+    try:
+        valid_s = parse_duration(arguments.duration)
+    except ValueError as error:
+        raise UsageError(
+            f"--for {arguments.duration}: {error}", hint=f"{PROGRAM} invite --role {arguments.role} --for 1h"
+        ) from error
     line = invite(
         farm.table,
         access,
         role=arguments.role,
-        valid_s=parse_duration(arguments.duration),
+        valid_s=valid_s,
         address=parse_address(access.address),
         wall=time.time(),
     )

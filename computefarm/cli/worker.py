@@ -40,7 +40,7 @@ from computefarm.store.layout import PrivateDirs
 from computefarm.transport.farms import Access
 from computefarm.transport.invitation import join
 
-from .process import Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
+from .process import Parser, Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
 
 PROGRAM = "cf-worker"
 NICE = 10
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Run tasks for a farm on this machine.")
+    parser = Parser(prog=PROGRAM, description="Run tasks for a farm on this machine.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
         "command",
