@@ -56,7 +56,7 @@ class Action(Message, frozen=True):
     outputs: tuple[str, ...] = ()
     """Declared targets and outputs: files, folders or glob patterns; each must exist when the task ends."""
     env: tuple[tuple[str, str], ...] = ()
-    """Sorted; added to the minimal environment of DESIGN 2.4."""
+    """Sorted; added to the minimal environment that every task has."""
     timeout_s: float | None = None
     platform: str = ""
     fingerprint: str = ""
