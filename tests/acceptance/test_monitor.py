@@ -111,19 +111,19 @@ def test_a_strict_limit_holds_tasks_and_says_so(
     made = farm(0, "shell")
     made.here.start("cf-worker", "--capability", "shell", "--slots", "1", "--no-monitor")
     log = project / "run.log"
-    with burning(5 * cpus):
-        made.here.start("cf-monitor", "--interval", "0.5", "--max-load", "3")
-        until(lambda: hosts(made) and (one_host(made)["load"] or 0) > 3, "load", made.logs)
+    with burning(6 * cpus):
+        made.here.start("cf-monitor", "--interval", "0.5", "--max-load", "1.2")
+        until(lambda: hosts(made) and (one_host(made)["load"] or 0) > 2.5, "load", made.logs)
         with log.open("wb") as out:
             run = subprocess.Popen(
                 ["majordomo", "run"], cwd=project, env=made.here.environ, stdout=out, stderr=out
             )
         try:
             until(lambda: made.status()["tasks"]["waiting"] == 1, "waiting task", log.read_text)
-            until(lambda: "the owner's limit of 3" in log.read_text(), "word about it", log.read_text, 15)
+            until(lambda: "the owner's limit of 1.2" in log.read_text(), "word about it", log.read_text, 15)
             why = made.here.json("why", "a", cwd=project)
             assert why["state"] == "waiting"
-            assert "the owner's limit of 3" in json.dumps(why["waiting"])
+            assert "the owner's limit of 1.2" in json.dumps(why["waiting"])
             assert made.status()["tasks"] == {"waiting": 1, "running": 0}
             assert made.status()["workers"][0]["state"] == "held"
         except BaseException:
@@ -131,7 +131,7 @@ def test_a_strict_limit_holds_tasks_and_says_so(
             run.wait()
             raise
     try:
-        assert run.wait(30) == 0, log.read_text()
+        assert run.wait(60) == 0, log.read_text()
     finally:
         run.kill()
         run.wait()
