@@ -367,6 +367,8 @@ class WorkerSession:
         """Start what fits, first come first served, or quit when a drained worker has nothing left to do."""
         commands: list[WorkerCommand] = []
         while self._backlog and self._welcome and self._fits(self._backlog[0]):
+            if (self._backlog[0].key, self._backlog[0].attempt) in self._orphans:
+                break  # a new manager counts from the start again; two of one name could not be told apart
             run = self._backlog.popleft()
             self._hand[run.key, run.attempt] = run
             self._used += run.cpus

@@ -247,3 +247,15 @@ def test_a_wide_attempt_is_never_started_ahead() -> None:
     wide = Run(key=2, attempt=1, name="wide", action=b"", cpus=2, epoch="e1")
     assert made.receive(wide, 1.0) == []
     assert Start(wide) in made.ended(1, 1, OK, 2.0)
+
+
+def test_an_attempt_of_a_new_epoch_waits_for_the_end_of_its_namesake() -> None:
+    made = session(slots=2)
+    made.receive(run(1), 1.0)
+    made.receive(welcome("e2"), 2.0)
+    fresh = Run(1, 1, "other", b"", epoch="e2")
+
+    assert made.receive(fresh, 3.0) == []
+    assert made.ended(1, 1, OK, 4.0) == [Start(fresh)]
+    (finished,) = said(made.ended(1, 1, OK, 5.0))
+    assert finished == Finished(1, 1, OK, "e2")
