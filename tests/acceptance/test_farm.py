@@ -78,7 +78,8 @@ def test_a_manager_that_comes_back_elsewhere(farm: MakeFarm, project: MakeProjec
     # The new manager knows nothing of the old one's tasks: the run has submitted its task again.
     until(lambda: work.times() == 2, "second attempt", lambda: place.logs() + work.said())
     work.open()
-    assert run.wait(30) == 0, work.said()
+    until(lambda: run.poll() is not None, "end of the run", lambda: place.logs() + work.said())
+    assert run.poll() == 0, work.said()
     until(lambda: not work.living(), "end of both attempts", place.logs)
 
 
