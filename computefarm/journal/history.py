@@ -51,6 +51,11 @@ CREATE TABLE IF NOT EXISTS tasks (
 PRAGMA user_version = 1;
 """
 _VERSION = 1
+BLOCK = ""
+"""Instead of a task's name: the record is a list of `(task, capability)` that were up to date.
+
+A null build of 10 000 tasks would spend a tenth of its time on rows of their own."""
+
 _OF_RUN = "number = (SELECT number FROM runs WHERE run = ?)"
 
 
@@ -79,6 +84,10 @@ class TaskRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log_path: str = ""
     others: tuple[str, ...] = ()
     """Toolchains offered for its capability that the run did not use."""
+
+
+UpToDate = tuple[tuple[str, str], ...]
+"""Tasks with their capabilities."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
@@ -117,7 +126,7 @@ class HistoryWriter:
         self._path = path
         self._run = run
         self._limits = limits if limits is not None else Limits()
-        self._records: queue.SimpleQueue[TaskRow | None] = queue.SimpleQueue()
+        self._records: queue.SimpleQueue[TaskRow | UpToDate | None] = queue.SimpleQueue()
         self._end: tuple[float, int] | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
@@ -126,6 +135,11 @@ class HistoryWriter:
     def add(self, row: TaskRow) -> None:
         """Take one task's record; returns at once."""
         self._records.put(row)
+
+    def add_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
+        """Take `(task, capability)` of tasks that had nothing to do; returns at once."""
+        if tasks:
+            self._records.put(tuple(tasks))
 
     def close(self, ended: float, exit_code: int, patience_s: float = 10.0) -> None:
         """Store what is left and the run's end; give up after `patience_s`."""
@@ -148,24 +162,31 @@ class HistoryWriter:
 
     def _store_all(self, db: sqlite3.Connection, number: int) -> None:
         encode = msgspec.msgpack.Encoder().encode
-        seq = 0
+        seq = count = 0
         going = True
         while going:
             batch, going = self._collect()
-            rows = [(number, seq + i, row.task, encode(row)) for i, row in enumerate(batch)]
-            seq += len(rows)
+            rows = []
+            for row in batch:
+                if isinstance(row, TaskRow):
+                    name, records = row.task, 1
+                else:
+                    name, records = BLOCK, len(row)
+                rows.append((number, seq, name, encode(row)))
+                seq += 1
+                count += records
             with db:
                 db.executemany("INSERT INTO tasks VALUES (?, ?, ?, ?)", rows)
                 if self._end is not None and not going:
-                    values = (*self._end, seq, number)
+                    values = (*self._end, count, number)
                     db.execute("UPDATE runs SET ended = ?, exit = ?, tasks = ? WHERE number = ?", values)
                 else:
-                    db.execute("UPDATE runs SET tasks = ? WHERE number = ?", (seq, number))
+                    db.execute("UPDATE runs SET tasks = ? WHERE number = ?", (count, number))
 
-    def _collect(self) -> tuple[list[TaskRow], bool]:
+    def _collect(self) -> tuple[list[TaskRow | UpToDate], bool]:
         """Wait for a record, then gather what else comes within half of `BEHIND_S`."""
         first = self._records.get()
-        batch: list[TaskRow] = []
+        batch: list[TaskRow | UpToDate] = []
         if first is None:
             return batch, False
         batch.append(first)
@@ -211,21 +232,22 @@ class History:
 
     def tasks(self, run: str) -> list[TaskRow]:
         """Return a run's records in the order in which the tasks ended."""
-        query = f"SELECT record FROM tasks WHERE {_OF_RUN} ORDER BY seq"
-        decode = msgspec.msgpack.Decoder(TaskRow).decode
+        query = f"SELECT task, record FROM tasks WHERE {_OF_RUN} ORDER BY seq"
         with self._reading() as db:
-            return [] if db is None else [decode(record) for (record,) in db.execute(query, (run,))]
+            if db is None:
+                return []
+            return [row for name, record in db.execute(query, (run,)) for row in _decoded(name, record)]
 
     def latest_of(self, folder: Path, task: str, runs: int = 100) -> list[tuple[RunRow, TaskRow]]:
         """Return a task's records of the newest `runs` runs of a folder, newest first."""
-        query = f"SELECT record FROM tasks WHERE {_OF_RUN} AND task = ?"
-        decode = msgspec.msgpack.Decoder(TaskRow).decode
+        query = f"SELECT task, record FROM tasks WHERE {_OF_RUN} AND task IN (?, ?)"
         found: list[tuple[RunRow, TaskRow]] = []
         with self._reading() as db:
             if db is None:
                 return []
             for run in _runs(db, "folder = ? ORDER BY number DESC LIMIT ?", str(folder), runs):
-                found += [(run, decode(record)) for (record,) in db.execute(query, (run.run, task))]
+                for name, record in db.execute(query, (run.run, task, BLOCK)):
+                    found += [(run, row) for row in _decoded(name, record) if row.task == task]
         return found
 
     def _one_run(self, where: str, *values: object) -> RunRow | None:
@@ -243,6 +265,16 @@ class History:
                 yield None  # a writer has created the file a moment ago
                 return
             yield db
+
+
+_decode_row = msgspec.msgpack.Decoder(TaskRow).decode
+_decode_block = msgspec.msgpack.Decoder(UpToDate).decode
+
+
+def _decoded(name: str, record: bytes) -> list[TaskRow]:
+    if name != BLOCK:
+        return [_decode_row(record)]
+    return [TaskRow(task, Outcome.UP_TO_DATE, capability) for task, capability in _decode_block(record)]
 
 
 def prune(db: sqlite3.Connection, limits: Limits, now: float) -> int:

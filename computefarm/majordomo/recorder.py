@@ -11,7 +11,7 @@ from computefarm.errors import FarmError
 from computefarm.home import private_folder
 from computefarm.journal.history import FILE, HistoryWriter, RunRow, TaskRow
 from computefarm.logs.tasklog import TaskLogs, prune, run_folder
-from computefarm.messages import Need, Obstacle, Outcome, Piece
+from computefarm.messages import Need, Obstacle, Piece
 
 from .reporting import TaskRecord
 
@@ -95,8 +95,7 @@ class Recorder:
     def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
         """Keep that they had nothing to do."""
         if self._writer is not None:
-            for name, capability in tasks:
-                self._writer.add(TaskRow(name, Outcome.UP_TO_DATE, capability))
+            self._writer.add_up_to_date(tasks)
 
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool

@@ -158,3 +158,18 @@ def test_a_killed_run_keeps_what_had_ended(tmp_path: Path) -> None:
     assert run is not None
     assert (run.ended, run.exit, run.tasks) == (None, None, 2)
     assert [row.task for row in History(path).tasks("r1")] == ["a", "b"]
+
+
+def test_tasks_with_nothing_to_do_are_stored_together_and_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    writer = HistoryWriter(path, run_row(started=time.time()))
+    writer.add(COMPILED)
+    writer.add_up_to_date([("link", ""), ("archive", "gcc")])
+    writer.add_up_to_date([])
+    writer.close(ended=time.time(), exit_code=0)
+
+    history = History(path)
+    archived = TaskRow(task="archive", outcome=Outcome.UP_TO_DATE, capability="gcc")
+    assert history.tasks("r1") == [COMPILED, SKIPPED, archived]
+    [(run, row)] = history.latest_of(Path("/p"), "archive")
+    assert (run.tasks, row) == (3, archived)
