@@ -91,7 +91,13 @@ def session(machine: Any, tmp_path: Path) -> Iterator[Session]:
         port = probe.getsockname()[1]
     made = Session(folder, {**machine.environ, "CF_PORT": str(port)})
     yield made
-    machine.call("cf-taskmanager", "stop", cwd=tmp_path)
+    # A page that failed half-way leaves its farms running, those in homes of its own too.
+    for home in (machine.home, *(path.parents[1] for path in folder.glob("*/state/run"))):
+        for program in ("cf-worker", "cf-taskmanager"):
+            subprocess.run(
+                [program, "stop"], cwd=folder, env={**made.environ, "CF_HOME": str(home)},
+                stdout=subprocess.DEVNULL, timeout=60, check=False,
+            )  # fmt: skip
     made.end()
 
 
