@@ -16,7 +16,8 @@ from computefarm.messages import (
     Status,
     TaskSpec,
 )
-from computefarm.services.client import ClientService, Finish, Observer, Order
+from computefarm.services.client import ClientService
+from computefarm.services.orders import Finish, Observer, Order
 
 from .base import Broken, Ended, Event, Held, Link, Offered, Placed, Printed, Sink, Submission
 

@@ -11,17 +11,14 @@ because two hand-overs between threads cost more than the work.
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from computefarm.codec import decode_action
 from computefarm.errors import FarmError, StoreError, TaskError
-from computefarm.messages import Action, Digest, Outcome, Piece, Result, Run, TaskKey
+from computefarm.messages import Digest, Outcome, Piece, Result, Run
 from computefarm.sandbox.environment import task_environment
 from computefarm.sandbox.lines import BoundedLog, LineSplitter
 from computefarm.sandbox.pool import SpawnerPool
@@ -31,6 +28,7 @@ from computefarm.store.collect import Collected, collect
 from computefarm.store.layout import PrivateDirs, lay_out
 from computefarm.worker_api.contract import CommandPlugin, TaskContext
 
+from .attempts import Attempt, Execution, judge, with_outcome
 from .offload import Offload
 
 log = logging.getLogger("computefarm.worker")
@@ -47,55 +45,6 @@ OUTPUT_BYTES = 64 * 1024
 
 LIVE_BYTES = 4 * 1024 * 1024
 """Of one attempt's output, this much is sent live; the bounded log of the result has the end of it."""
-
-Attempt = tuple[TaskKey, int]
-
-
-class Execution:
-    """One attempt in hand."""
-
-    __slots__ = (
-        "action",
-        "attempt",
-        "begun",
-        "bytes_in",
-        "directory",
-        "halted",
-        "live_bytes",
-        "log",
-        "missing",
-        "pending",
-        "pending_bytes",
-        "pending_since",
-        "recalled",
-        "run",
-        "running",
-        "seq",
-        "splitters",
-        "strays",
-        "ticket",
-    )
-
-    def __init__(self, run: Run, action: Action, ticket: int) -> None:
-        self.run = run
-        self.attempt: Attempt = (run.key, run.attempt)
-        self.action = action
-        self.ticket = ticket
-        self.directory: str | None = None
-        self.running = False
-        self.begun = False
-        self.recalled: str | None = None
-        self.halted: str | None = None
-        self.missing: set[Digest] = set()
-        self.bytes_in = 0
-        self.splitters: dict[int, LineSplitter] = {}
-        self.log: BoundedLog | None = None
-        self.pending: list[Piece] = []
-        self.pending_bytes = 0
-        self.pending_since = 0.0
-        self.live_bytes = 0
-        self.strays = False
-        self.seq = 0
 
 
 class Executions:
@@ -390,7 +339,7 @@ class Executions:
                 self._piece(execution, stream, rest)
         if execution.pending:
             self._send_output(execution)
-        outcome, reason = _judge(execution, event)
+        outcome, reason = judge(execution, event)
         result = Result(
             outcome=outcome,
             exit_code=event.exit_code,
@@ -417,7 +366,7 @@ class Executions:
         self, execution: Execution, result: Result, value: Any, error: BaseException | None
     ) -> None:
         if isinstance(error, TaskError):
-            self._finish(execution, _with(result, Outcome.FAILED, str(error)))
+            self._finish(execution, with_outcome(result, Outcome.FAILED, str(error)))
         elif isinstance(error, FarmError | OSError):
             self._give_back(execution, f"the outputs could not be kept: {error}", ())
         elif error is not None:
@@ -428,15 +377,15 @@ class Executions:
                 names = ", ".join(value.missing)
                 plural = "s were" if len(value.missing) > 1 else " was"
                 text = f"declared target{plural} not produced: {names}"
-                result = _with(result, Outcome.FAILED, text, missing=value.missing)
+                result = with_outcome(result, Outcome.FAILED, text, missing=value.missing)
             else:
                 size = sum(entry.size for entry in value.entries)
-                result = _with(result, result.outcome, "", outputs=value.entries, bytes_out=size)
+                result = with_outcome(result, result.outcome, "", outputs=value.entries, bytes_out=size)
             self._finish(execution, result)
 
     def _finish(self, execution: Execution, result: Result) -> None:
         if execution.halted is not None and result.outcome is not Outcome.SUCCEEDED:
-            result = _with(result, Outcome.CANCELLED, execution.halted)
+            result = with_outcome(result, Outcome.CANCELLED, execution.halted)
         self._let_go(execution)
         self._ended(execution.attempt, result)
         self._remove(execution)
@@ -470,32 +419,3 @@ class Executions:
         for execution in list(self._by_attempt.values()):
             if execution.directory is not None:
                 self._directories.remove(execution.directory)
-
-
-def _judge(execution: Execution, event: Ended) -> tuple[Outcome, str]:
-    """Return outcome and reason of the commands, before outputs are looked at."""
-    commands = execution.action.commands
-    shown = commands[event.command] if event.command < len(commands) else ""
-    command = shown if isinstance(shown, str) else " ".join(shown)
-    if event.timed_out:
-        return Outcome.TIMEOUT, f"timeout: ended after {execution.action.timeout_s:g} s: {command}"
-    if execution.halted is not None:
-        return Outcome.CANCELLED, execution.halted
-    if event.error:
-        return Outcome.FAILED, event.error
-    if event.signal is not None:
-        return Outcome.FAILED, f"killed by signal {event.signal} ({_signal_name(event.signal)}): {command}"
-    if event.exit_code != 0:
-        return Outcome.FAILED, f"exit status {event.exit_code}: {command}"
-    return Outcome.SUCCEEDED, ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
-
-
-def _with(result: Result, outcome: Outcome, reason: str, **changes: Any) -> Result:
-    return msgspec.structs.replace(result, outcome=outcome, reason=reason, **changes)

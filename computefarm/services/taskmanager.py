@@ -37,17 +37,13 @@ from computefarm.messages import (
     Chunk,
     Digest,
     Disconnect,
-    Done,
     Fetch,
     FromManager,
     Heartbeat,
     Hello,
     Join,
     Output,
-    Placed,
     Result,
-    Run,
-    Settled,
     TaskKey,
     TaskOutput,
     Want,
@@ -61,11 +57,9 @@ from computefarm.transport.manager_end import Incoming, ManagerEnd
 from .bulk import Provider, Puller, StoreShelf
 from .loop import Loop
 from .offload import Offload
+from .peers import Peer
 
 log = logging.getLogger("computefarm.taskmanager")
-
-BATCH_BYTES = 1024 * 1024
-"""A frame of messages is closed when the large fields in it exceed this."""
 
 REVIEW_S = 1.0
 """How soon an idle manager notices that a key was revoked or has expired."""
@@ -73,82 +67,11 @@ REVIEW_S = 1.0
 PACE_S = 0.003
 """Between two turns under pressure; a worker has many times that lying ready then."""
 
-PLACED_S = 0.02
-"""A task that ends within this time is only told as ended."""
-
 PRESSED = 8
 """Tasks lying ready per connected process from which on the manager takes its time."""
 
 BACKLOG_FRAMES = 2000
 """Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
-
-
-class Peer:
-    """One connected process: its identity and the routes of its two connections."""
-
-    __slots__ = (
-        "bulk",
-        "control",
-        "frames",
-        "hello",
-        "name",
-        "outbox",
-        "owner",
-        "placed",
-        "placed_due",
-        "role",
-        "settled",
-    )
-
-    def __init__(self, name: str, owner: str, role: str, hello: Hello) -> None:
-        self.name = name
-        self.owner = owner
-        self.role = role
-        self.hello = hello
-        self.control: bytes | None = None
-        self.bulk: bytes | None = None
-        self.outbox: list[FromManager] = []
-        self.frames: list[bytes] = []
-        self.settled: list[tuple[TaskKey, int]] = []
-        """Results taken in this turn; told in one message."""
-        self.placed: dict[tuple[str, int], Placed] = {}
-        """Held back for a moment: of a task that has ended by then, only the end is news."""
-        self.placed_due = 0.0
-
-    def gather(self, message: FromManager, now: float) -> None:
-        """Put a message into the outbox, or where it may be merged with others or become superfluous."""
-        match message:
-            case Settled(attempts=attempts):
-                self.settled.extend(attempts)
-                return
-            case Placed(session=session, task=task):
-                if not self.placed:
-                    self.placed_due = now + PLACED_S
-                self.placed[session, task] = message
-                return
-            case Done(session=session, task=task):
-                self.placed.pop((session, task), None)
-            case TaskOutput(session=session, task=task):
-                placed = self.placed.pop((session, task), None)
-                if placed is not None:
-                    self.outbox.append(placed)
-        self.outbox.append(message)
-
-    def close_turn(self, now: float) -> None:
-        """Complete the outbox with what this turn has gathered."""
-        if self.settled:
-            self.outbox.append(Settled(tuple(self.settled)))
-            self.settled = []
-        if self.placed and now >= self.placed_due:
-            self.outbox.extend(self.placed.values())
-            self.placed = {}
-
-    def forget_unsent(self) -> None:
-        """Drop what was not sent on a connection that is gone."""
-        self.outbox.clear()
-        self.frames.clear()
-        self.settled.clear()
-        self.placed.clear()
 
 
 class TaskManagerService:
@@ -486,9 +409,6 @@ class TaskManagerService:
         if peer.placed:
             self._placed_due = min(self._placed_due, peer.placed_due)
             self._waiting[peer.name] = peer
-        if peer.outbox:
-            peer.frames.extend(_frames(peer.outbox))
-            peer.outbox = []
         while peer.frames:
             if peer.control is None or not self._end.send(peer.control, peer.frames[0]):
                 if peer.control is None or self._end.gone(peer.control):
@@ -529,31 +449,3 @@ class TaskManagerService:
                 del blocked[0]
             if not blocked or self._end.gone(route):
                 del self._bulk_blocked[route]
-
-
-def _weight(message: FromManager) -> int:
-    """Return roughly how many bytes a message adds, looking only where there can be many."""
-    if isinstance(message, Run):
-        return 200 + len(message.action)
-    if isinstance(message, TaskOutput):
-        return 100 + sum(len(piece.text) for piece in message.pieces)
-    if isinstance(message, Done):
-        result = message.result
-        return 200 + 150 * len(result.outputs) + sum(len(piece.text) for piece in result.log)
-    return 200
-
-
-def _frames(messages: Sequence[FromManager]) -> list[bytes]:
-    """Encode messages into as few frames as the size limit allows."""
-    frames: list[bytes] = []
-    batch: list[FromManager] = []
-    weight = 0
-    for message in messages:
-        batch.append(message)
-        weight += _weight(message)
-        if weight >= BATCH_BYTES:
-            frames.append(encode(batch))
-            batch, weight = [], 0
-    if batch:
-        frames.append(encode(batch))
-    return frames

@@ -40,9 +40,10 @@ from computefarm.transport.peer_end import LinkEvent, PeerEnd
 from computefarm.transport.wire import Buffer
 from computefarm.worker_api.contract import CommandPlugin
 
+from .attempts import Attempt
 from .bulk import Provider, Puller, StoreShelf
 from .dialling import Dialler
-from .execution import Attempt, Executions
+from .execution import Executions
 from .link import Link
 from .loop import Loop
 from .offload import Offload
