@@ -178,7 +178,7 @@ class TaskManagerService:
         if self._keeps:
             keeps, self._keeps = self._keeps, []
             self._storage.submit(partial(self._results.put_many, keeps), self._kept)
-        if self._waiting and self._clock() >= self._placed_due:
+        if self._clock() >= self._placed_due:
             self._dirty.update(self._waiting)
             self._waiting = {}
             self._placed_due = float("inf")

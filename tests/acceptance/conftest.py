@@ -104,7 +104,7 @@ class Farm:
 
     def start(self, workers: int) -> None:
         """Start the manager and so many workers, and wait until they are there."""
-        self.here.start("cf-taskmanager", "start", "--listen", self.address)
+        self.manager = self.here.start("cf-taskmanager", "start", "--listen", self.address)
         wait_for(lambda: self.status().get("address") == self.address, "the manager", self.logs)
         self.workers = [self.add_worker() for _ in range(workers)]
         wait_for(lambda: len(self.status()["workers"]) == workers, f"{workers} workers", self.logs)
