@@ -123,6 +123,8 @@ class Run(Own, DoitRun):
         # A loader of the user's own may know no dodo file.
         self._dodo = str(params.get("dodoFile") or "dodo.py")
         self._home = Home.find(os.environ)
+        if params["gui"]:
+            sys.stderr.write("--gui: the log window is not in this release; the run goes on without it\n")
         self._settings = load_settings(
             {
                 "farm": params["farm"] or None,
