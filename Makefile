@@ -39,7 +39,7 @@ test: $(VENV)/.tested
 	$(PYTEST)
 
 slow: $(VENV)/.tested
-	$(PYTEST) -m slow || test $$? -eq 5  # 5: there are none
+	$(PYTEST) -x -m slow || test $$? -eq 5  # 5: there are none
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
