@@ -270,8 +270,10 @@ class TaskManager:
     def _from_client(self, peer: Peer, message: Submit | Cancel | Taken, now: float) -> None:
         session = self._members.session(peer, message.session, now)
         if session is None:
-            text = f"session {message.session} has ended or belongs to somebody else"
-            self._members.turn_away(peer.peer, "key", text, now)
+            # Its own session, closed while it was away: it may come back once the last attempts have ended.
+            own = self._tables.sessions[message.session].owner == peer.owner
+            text = f"session {message.session} {'is ending' if own else 'belongs to somebody else'}"
+            self._members.turn_away(peer.peer, "protocol" if own else "key", text, now)
             return
         match message:
             case Submit():
