@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+import zmq
+
 from computefarm.errors import FarmError, Unreachable
 from computefarm.messages import (
     Answer,
@@ -17,7 +19,9 @@ from computefarm.messages import (
     TaskSpec,
 )
 from computefarm.services.client import ClientService
+from computefarm.services.loop import Loop
 from computefarm.services.orders import Finish, Observer, Order
+from computefarm.store.blobs import BlobStore
 
 from .base import Broken, Ended, Event, Held, Link, Offered, Placed, Printed, Sink, Submission
 
@@ -149,6 +153,48 @@ def explanation_of(client: ClientService, task: int) -> Explanation:
     explanation = question(client, "explain", str(task)).explanation
     assert explanation is not None
     return explanation
+
+
+class ClientBackend:
+    """What both backends do alike: hand wishes to a client's loop on a thread, and end that thread."""
+
+    stop_s = 5.0
+    """How long a clean end may take; then the process ends anyway."""
+
+    _client: ClientService
+    _context: zmq.Context[zmq.Socket[bytes]]
+    _loop: Loop
+    _store: BlobStore
+    _thread: threading.Thread
+    _closed = False
+
+    def submit(self, submissions: Sequence[Submission]) -> None:
+        """Hand tasks to the loop's thread."""
+        self._client.submit(orders(submissions))
+
+    def cancel(self, tasks: Sequence[int], reason: str) -> None:
+        """End these tasks, or all."""
+        self._client.cancel(tasks, reason)
+
+    def status(self) -> Status:
+        """Return the farm's state."""
+        return status_of(self._client)
+
+    def explain(self, task: int) -> Explanation:
+        """Return what the manager knows of a task of this run."""
+        return explanation_of(self._client, task)
+
+    def close(self) -> None:
+        """Say goodbye, end what this backend started, join the thread; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread.is_alive():
+            self._client.call(self._loop.stop)
+            self._thread.join(self.stop_s)
+        if not self._thread.is_alive():
+            self._store.close()
+            self._context.destroy(linger=0)
 
 
 def run_guarded(run: Callable[[], None], broken: Callable[[FarmError], None]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 import zmq
 
 from computefarm.errors import FarmError, Unreachable
 from computefarm.home import Home, host_id, hostname
-from computefarm.messages import Explanation, Pool, Status
+from computefarm.messages import Explanation, Pool
 from computefarm.services.client import ClientService
 from computefarm.services.dialling import Dialler
 from computefarm.services.equip import store_root
@@ -18,16 +17,14 @@ from computefarm.settings import Settings
 from computefarm.store.blobs import BlobStore
 from computefarm.transport.farms import Access
 
-from .base import Offered, Sink, Submission
-from .bridge import ANSWER_S, Bridge, explanation_of, orders, question, run_guarded, status_of
+from .base import Offered, Sink
+from .bridge import Bridge, ClientBackend, question, run_guarded
 
 CONNECT_S = 5.0
 """How long the first answer of a manager may take."""
 
-STOP_S = 5.0
 
-
-class FarmBackend:
+class FarmBackend(ClientBackend):
     """A configured farm, for the length of one run (or one question)."""
 
     def __init__(self, *, access: Access, home: Home, settings: Settings, session: str) -> None:
@@ -37,7 +34,6 @@ class FarmBackend:
         self._home = home
         self._settings = settings
         self._session = session
-        self._closed = False
 
     def start(self, sink: Sink) -> None:
         """Connect; raise `Unreachable` or `Refused` when the farm cannot be used."""
@@ -82,22 +78,6 @@ class FarmBackend:
         pools = tuple(pool for pool in self._bridge.pools if pool.offer.capability == capability)
         return Offered(pools, self._bridge.settled)
 
-    def submit(self, submissions: Sequence[Submission]) -> None:
-        """Hand tasks to the client's thread."""
-        self._client.submit(orders(submissions))
-
-    def cancel(self, tasks: Sequence[int], reason: str) -> None:
-        """End these tasks, or all."""
-        self._client.cancel(tasks, reason)
-
-    def status(self) -> Status:
-        """Return the farm's state."""
-        return status_of(self._client)
-
-    def explain(self, task: int) -> Explanation:
-        """Return what the manager knows of a task of this run."""
-        return explanation_of(self._client, task)
-
     def pools(self) -> tuple[Pool, ...]:
         """Return everything the farm offers."""
         return self._bridge.pools
@@ -107,18 +87,3 @@ class FarmBackend:
         explanation = question(self._client, "explain", task, session).explanation
         assert explanation is not None
         return explanation
-
-    def close(self) -> None:
-        """Say goodbye and join the thread."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._thread.is_alive():
-            self._client.call(self._loop.stop)
-            self._thread.join(STOP_S)
-        if not self._thread.is_alive():
-            self._store.close()
-            self._context.destroy(linger=0)
-
-
-__all__ = ["ANSWER_S", "FarmBackend"]

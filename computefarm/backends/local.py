@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import zmq
@@ -16,7 +15,7 @@ import zmq
 from computefarm.catalogue import Catalogue, platform_name
 from computefarm.errors import FarmError
 from computefarm.home import Home, host_id, hostname
-from computefarm.messages import Explanation, Offer, Pool, Status
+from computefarm.messages import Offer, Pool
 from computefarm.sandbox.pool import SpawnerPool
 from computefarm.services.client import ClientService
 from computefarm.services.equip import (
@@ -38,18 +37,17 @@ from computefarm.store.results import ResultCache
 from computefarm.transport.manager_end import ManagerEnd
 from computefarm.transport.peer_end import PeerEnd
 
-from .base import Offered, Sink, Submission
-from .bridge import Bridge, explanation_of, orders, run_guarded, status_of
+from .base import Offered, Sink
+from .bridge import Bridge, ClientBackend, run_guarded
 
 WORKER = "local"
-STOP_S = 10.0
-"""How long a clean end may take; then the process ends anyway, and the spawner with it."""
 
 
-class LocalBackend:
+class LocalBackend(ClientBackend):
     """A farm of one machine, living as long as the run."""
 
     name = "local"
+    stop_s = 10.0
 
     def __init__(
         self, *, home: Home, settings: Settings, session: str, project: Path, slots: int | None = None
@@ -61,7 +59,6 @@ class LocalBackend:
         self._slots = slots or usable_cores()
         self._offers: dict[str, Offer] = {}
         self._missing: dict[str, tuple[str, ...]] = {}
-        self._closed = False
 
     def start(self, sink: Sink) -> None:
         """Start the farm's thread."""
@@ -137,31 +134,3 @@ class LocalBackend:
         self._offers[capability] = offers[0]
         everything = tuple(self._offers.values())
         self._client.call(lambda: self._worker.offer(everything))
-
-    def submit(self, submissions: Sequence[Submission]) -> None:
-        """Hand tasks to the farm's thread."""
-        self._client.submit(orders(submissions))
-
-    def cancel(self, tasks: Sequence[int], reason: str) -> None:
-        """End these tasks, or all."""
-        self._client.cancel(tasks, reason)
-
-    def status(self) -> Status:
-        """Return the embedded farm's state."""
-        return status_of(self._client)
-
-    def explain(self, task: int) -> Explanation:
-        """Return what the manager knows of a task."""
-        return explanation_of(self._client, task)
-
-    def close(self) -> None:
-        """End every task, remove private directories, join the thread."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._thread.is_alive():
-            self._client.call(self._loop.stop)
-            self._thread.join(STOP_S)
-        if not self._thread.is_alive():
-            self._store.close()
-            self._context.destroy(linger=0)
