@@ -37,6 +37,9 @@ from .watching import Watching
 STOP_S = 5.0
 """How long an interrupted run waits for the farm to confirm that its tasks have ended."""
 
+NOTICE_S = 0.5
+"""The longest wait without a look around: a signal that comes just before a wait begins does not end it."""
+
 TURN = 512
 """Nodes taken from the dispatcher before the results that have come meanwhile are looked at."""
 
@@ -273,7 +276,7 @@ class FarmRunner(Runner):
         """Handle what has come; wait for the first event if there is nothing else to do."""
         self.watching.flush()
         try:
-            event = self._events.get(block, self._flights.timeout() if block else None)
+            event = self._events.get(block, self._wait_s() if block else None)
         except queue.Empty:
             self._back.extend(self._flights.tick())
             return
@@ -282,6 +285,10 @@ class FarmRunner(Runner):
         for _ in range(self._events.qsize()):
             self._handle(self._events.get())
         self._back.extend(self._flights.tick())
+
+    def _wait_s(self) -> float:
+        left = self._flights.timeout()
+        return NOTICE_S if left is None else min(left, NOTICE_S)
 
     def _handle(self, event: Event | LocalEnded | Wake) -> None:
         match event:
@@ -368,9 +375,9 @@ class FarmRunner(Runner):
         deadline = time.monotonic() + STOP_S
         while self._flights and (left := deadline - time.monotonic()) > 0:
             try:
-                event = self._events.get(timeout=left)
+                event = self._events.get(timeout=min(left, NOTICE_S))
             except queue.Empty:
-                break
+                continue
             if isinstance(event, Broken):
                 break
             if not isinstance(event, LocalEnded | Wake):

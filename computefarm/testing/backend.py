@@ -195,7 +195,7 @@ class FolderBackend(ScriptedBackend):
         log: list[Piece] = []
         for command in action.commands:
             argv = ["/bin/sh", "-e", "-c", command] if isinstance(command, str) else list(command)
-            code, pieces = self._command(argv, dict(action.env), folder)
+            code, pieces = self._command(submission.task, argv, dict(action.env), folder)
             self.report(Printed(submission.task, 1, pieces))
             log += pieces
             if code:
@@ -206,21 +206,20 @@ class FolderBackend(ScriptedBackend):
             return _result(Outcome.FAILED, 0, log, begun, reason, missing=missing)
         return _result(Outcome.SUCCEEDED, 0, log, begun, outputs=outputs)
 
-    def _command(self, argv: list[str], env: dict[str, str], folder: Path) -> tuple[int, tuple[Piece, ...]]:
+    def _command(
+        self, task: int, argv: list[str], env: dict[str, str], folder: Path
+    ) -> tuple[int, tuple[Piece, ...]]:
         env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **env}
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=folder,
-                env=env,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                process_group=0,
-            )
-        except OSError as error:
-            return 127, (Piece(2, 0.0, f"{argv[0]}: {error.strerror}\n"),)
-        with self._lock:
+        with self._lock:  # so that `cancel` and `close` meet it either before its start or in the set
+            if task not in self.submitted:
+                return -signal.SIGKILL, ()
+            try:
+                process = subprocess.Popen(
+                    argv, cwd=folder, env=env, text=True, process_group=0,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                )  # fmt: skip
+            except OSError as error:
+                return 127, (Piece(2, 0.0, f"{argv[0]}: {error.strerror}\n"),)
             self._processes.add(process)
         out, err = process.communicate()
         with self._lock:
