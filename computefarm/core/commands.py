@@ -6,6 +6,8 @@ import msgspec
 
 from computefarm.messages import Digest, FromManager, Result, TaskKey
 
+from .entries import JournalEntry
+
 PeerId = str
 """The shell's name for one connected process; never chosen by the peer."""
 
@@ -15,6 +17,18 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
     peer: PeerId
     message: FromManager
+    after: int = 0
+    """Held back until the journal is synced up to the `Record` with this number; others may overtake it."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Append `entry` to the journal."""
+
+    number: int
+    """Counts the records of this process from 1."""
+    entry: JournalEntry
+    urgent: bool = False
+    """A `Send` waits for it: sync soon. Others ride along with the next sync."""
 
 
 class LookUp(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +64,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Command = Send | LookUp | Keep | Pin | Unpin | Drop
+Command = Send | Record | LookUp | Keep | Pin | Unpin | Drop
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -84,4 +98,14 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     peer: PeerId
 
 
-Fact = Found | NotFound | Arrived | Vanished | Gone
+class JournalFailed(msgspec.Struct, frozen=True, gc=False):
+    """Fact: the journal cannot be written (its disk is full, say); nothing new can be promised."""
+
+    text: str
+
+
+class JournalWorks(msgspec.Struct, frozen=True, gc=False):
+    """Fact: the journal can be written again; what was recorded meanwhile has been synced."""
+
+
+Fact = Found | NotFound | Arrived | Vanished | Gone | JournalFailed | JournalWorks

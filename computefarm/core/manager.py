@@ -47,7 +47,19 @@ from computefarm.messages import (
 
 from .accept import Accept
 from .admission import Admission
-from .commands import Arrived, Command, Fact, Found, Gone, NotFound, PeerId, Send, Vanished
+from .commands import (
+    Arrived,
+    Command,
+    Fact,
+    Found,
+    Gone,
+    JournalFailed,
+    JournalWorks,
+    NotFound,
+    PeerId,
+    Send,
+    Vanished,
+)
 from .dispatch import Dispatch
 from .members import Members
 from .report import Report
@@ -150,6 +162,8 @@ class TaskManager:
                 peer = self._tables.peers.get(fact.peer)
                 if peer is not None:
                     self._members.part(peer, "its connection ended", now, at_once=False)
+            case JournalFailed() | JournalWorks():
+                pass
             case _:
                 assert_never(fact)
         return self._turn(now)

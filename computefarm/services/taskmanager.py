@@ -25,6 +25,7 @@ from computefarm.core.commands import (
     LookUp,
     NotFound,
     Pin,
+    Record,
     Send,
     Unpin,
     Vanished,
@@ -332,6 +333,8 @@ class TaskManagerService:
                         self._puller.want(name, [(digest, None) for digest in message.digests])
                     else:
                         self._say(peer, message)
+                case Record():
+                    pass
                 case LookUp():
                     self._lookups.append(command)
                 case Keep(digest=digest, result=result):
