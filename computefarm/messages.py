@@ -108,6 +108,8 @@ class TaskSpec(Message, frozen=True):
     """The result may answer others later (false for `needs(cache=False)`)."""
     kind: str = ""
     """Tasks of one kind are expected to take similar time (the task's basename)."""
+    deadline_s: float = 0.0
+    """Seconds after its submission at which the task fails, waiting or running; 0 means never."""
 
 
 class Outcome(StrEnum):
@@ -154,6 +156,11 @@ class Result(Message, frozen=True):
     """The task's output, at most 64 KiB: first and last half when there was more."""
     missing: tuple[str, ...] = ()
     """Declared outputs that were not produced."""
+    kind: str = ""
+    """What kind of failure it is; empty on success or when nobody can tell:
+    `exit` (the command said so) · `signal` · `out-of-memory` · `timeout` · `worker-lost` ·
+    `missing-tool` (a program of the capability is gone from the worker) · `disk-full` (on the worker) ·
+    `deadline` · `output` (a declared output is missing, or not what it must be) · `cancelled`."""
 
 
 # --- who is talking ----------------------------------------------------------------------------------
@@ -187,6 +194,9 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """Say something at least this often; silence for three times as long is taken for death."""
     peer: str = ""
     """The name the manager uses for this process."""
+    lineage: str = ""
+    """The same for all epochs that go on with one journal; empty where there is none: then a new epoch knows
+    nothing of an earlier one's tasks."""
 
 
 class Disconnect(Message, frozen=True, tag="disconnect"):
@@ -232,6 +242,9 @@ class Submit(Message, frozen=True, tag="submit"):
     session: str
     needs: tuple[Need, ...]
     tasks: tuple[TaskSpec, ...]
+    lease_s: float = 0.0
+    """How long the session may be without its client before it is cancelled; 0 means the manager's own lease.
+    What is submitted to be left alone needs a long one."""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
@@ -240,6 +253,11 @@ class Cancel(Message, frozen=True, tag="cancel"):
     session: str
     tasks: tuple[int, ...] = ()
     reason: str = ""
+    names: tuple[str, ...] = ()
+    """Tasks by name, besides those by number; all of the session only when both are empty."""
+    number: int = 0
+    """When not 0, an `Answer` with this number says how many tasks it was. A session that is not the sender's
+    own, but of the same owner, can be cancelled so too; an `admin` may cancel anybody's."""
 
 
 class Taken(Message, frozen=True, tag="taken"):
@@ -254,7 +272,7 @@ class Ask(Message, frozen=True, tag="ask"):
 
     number: int
     about: str
-    """`status`, `offers` or `explain`."""
+    """`status`, `offers`, `explain` or `sessions`."""
     session: str = ""
     task: str = ""
 
@@ -308,6 +326,8 @@ class Begun(Message, frozen=True, tag="begun"):
 
     key: TaskKey
     attempt: int
+    epoch: str = ""
+    """Of the manager that sent the attempt; empty when it is the one spoken to."""
 
 
 class Output(Message, frozen=True, tag="output"):
@@ -335,6 +355,11 @@ class Declined(Message, frozen=True, tag="declined"):
     reason: str
     absent: tuple[Digest, ...] = ()
     """Inputs that the manager said it had but could not deliver."""
+    epoch: str = ""
+    """Of the manager that sent the attempt; empty when it is the one spoken to."""
+    kind: str = ""
+    """Why, where others should know: `missing-tool` or `disk-full` as in `Result.kind`, or `preparation` (the
+    worker itself could not make the attempt ready)."""
 
 
 class Leaving(Message, frozen=True, tag="leaving"):
@@ -423,6 +448,17 @@ class Attempt(Message, frozen=True):
     reason: str = ""
     started_at: float = 0.0
     run_s: float = 0.0
+    kind: str = ""
+    """As in `Result.kind`."""
+    tail: str = ""
+    """The last lines that a failed attempt printed, 2 kB at most."""
+
+
+class Accepted(Message, frozen=True, tag="accepted"):
+    """These tasks are written down: they survive the manager. Never said where there is no journal."""
+
+    session: str
+    tasks: tuple[int, ...]
 
 
 class Done(Message, frozen=True, tag="done"):
@@ -486,11 +522,13 @@ class WorkerStatus(Message, frozen=True):
     slots: int
     running: int
     state: str
-    """`idle`, `busy`, `held` (over the owner's limit), `draining` or `silent`."""
+    """`idle`, `busy`, `held` (over the owner's limit), `draining`, `quarantined`, `reserved` or `silent`."""
     tier: int
     weight: float
     done: int
     failed: int
+    reason: str = ""
+    """Why it is in this state, where that is not plain."""
 
 
 class Status(Message, frozen=True):
@@ -503,6 +541,24 @@ class Status(Message, frozen=True):
     workers: tuple[WorkerStatus, ...]
     waiting: int
     running: int
+    journal: str = ""
+    """What is wrong with the manager's journal; empty when nothing is, or there is none."""
+
+
+class SessionStatus(Message, frozen=True):
+    """One client's run, as the manager knows it."""
+
+    session: str
+    owner: str
+    """Whose key it is; empty where there are no keys."""
+    hostname: str
+    """Where its client is; empty while it is away."""
+    waiting: int
+    running: int
+    ended: int
+    """Ended and not taken by the client yet."""
+    expires_s: float | None = None
+    """Seconds until a session without its client is cancelled; None while the client is there."""
 
 
 class Explanation(Message, frozen=True):
@@ -516,12 +572,15 @@ class Explanation(Message, frozen=True):
 
 
 class Answer(Message, frozen=True, tag="answer"):
-    """The answer to the `Ask` with the same number; one of the last three is set."""
+    """The answer to the `Ask` or `Cancel` with the same number; one of the others is set."""
 
     number: int
     status: Status | None = None
     pools: tuple[Pool, ...] | None = None
     explanation: Explanation | None = None
+    sessions: tuple[SessionStatus, ...] | None = None
+    cancelled: int | None = None
+    """How many tasks a `Cancel` found that had not ended; 0 as well when the session is unknown."""
 
 
 # --- manager → worker ---------------------------------------------------------------------------------
@@ -548,12 +607,16 @@ class Halt(Message, frozen=True, tag="halt"):
     reason: str = ""
     unless_begun: bool = False
     """Only give it back if it has not been started; a running attempt goes on."""
+    epoch: str = ""
+    """Of the manager that sent the attempt; empty when it is the one that speaks."""
 
 
 class Settled(Message, frozen=True, tag="settled"):
     """The manager has taken these results (or will never want them); stop re-sending."""
 
     attempts: tuple[tuple[TaskKey, int], ...]
+    epoch: str = ""
+    """Of the manager that sent these attempts; empty when it is the one that speaks."""
 
 
 class Drain(Message, frozen=True, tag="drain"):
@@ -608,7 +671,7 @@ ToManager = (
 
 FromManager = (
     Welcome | Disconnect | Heartbeat | Joined
-    | Want | Offers | Placed | TaskOutput | Done | Waiting | Answer
+    | Want | Offers | Accepted | Placed | TaskOutput | Done | Waiting | Answer
     | Run | Halt | Settled | Drain
     | Chunk | Fetch | Absent | Got
 )  # fmt: skip

@@ -15,6 +15,7 @@ import msgspec
 
 from computefarm.messages import (
     Absent,
+    Accepted,
     Answer,
     Ask,
     Cancel,
@@ -88,7 +89,9 @@ class Rejected(msgspec.Struct, frozen=True):
     text: str
 
 
-ClientEvent = Done | Placed | TaskOutput | Waiting | Offers | Answer | Want | Linked | Silent | Rejected
+ClientEvent = (
+    Accepted | Done | Placed | TaskOutput | Waiting | Offers | Answer | Want | Linked | Silent | Rejected
+)
 """`Want` asks for input blobs on the bulk connection."""
 
 
@@ -187,7 +190,7 @@ class ClientSession:
         match message:
             case Done():
                 return self._done(message, now)
-            case Placed() | TaskOutput() | Waiting():
+            case Accepted() | Placed() | TaskOutput() | Waiting():
                 return [Tell(message)] if message.session == self.session else []
             case Want() | Offers():
                 return [Tell(message)]

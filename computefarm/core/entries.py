@@ -1,6 +1,8 @@
 """What the manager writes down so that a crash loses nothing: the words of the journal.
 
 Read back in order, they rebuild the tables; a task without `Forgotten` is still owed to its client.
+A `Submitted` may come again for a key, and then replaces the earlier one: of two clients that shared a run
+the first has left it to the second.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class Submitted(Entry, frozen=True, tag="submitted"):
     need: Need
     at: float
     """Wall clock, for people."""
+    lease_s: float = 0.0
+    """As in `Submit`."""
 
 
 class Started(Entry, frozen=True, tag="started"):
@@ -35,6 +39,8 @@ class Started(Entry, frozen=True, tag="started"):
     worker: str
     epoch: str
     at: float
+    boot: str = ""
+    """The worker's process: only it can have the attempt in hand."""
 
 
 class Ended(Entry, frozen=True, tag="ended"):

@@ -17,6 +17,7 @@ import msgspec
 
 from computefarm.messages import (
     Absent,
+    Accepted,
     Answer,
     Begun,
     Chunk,
@@ -251,6 +252,8 @@ class WorkerSession:
             case Disconnect():
                 return self._refused(message, now)
             case Heartbeat() | Joined() | Offers() | Placed() | TaskOutput() | Done() | Waiting() | Answer():
+                return []
+            case Accepted():
                 return []
             case Chunk() | Fetch() | Absent() | Got():
                 return []  # bulk traffic is the shell's own business

@@ -40,8 +40,8 @@ class Peer:
         self.bulk: bytes | None = None
         self.outbox: list[FromManager] = []
         self.frames: list[bytes] = []
-        self.settled: list[tuple[TaskKey, int]] = []
-        """Results taken in this turn; told in one message."""
+        self.settled: dict[str, list[tuple[TaskKey, int]]] = {}
+        """Results taken in this turn, by the epoch that sent them; told in one message."""
         self.placed: dict[tuple[str, int], Placed] = {}
         """Held back for a moment: of a task that has ended by then, only the end is news."""
         self.placed_due = 0.0
@@ -49,8 +49,8 @@ class Peer:
     def gather(self, message: FromManager, now: float) -> None:
         """Put a message into the outbox, or where it may be merged with others or become superfluous."""
         match message:
-            case Settled(attempts=attempts):
-                self.settled.extend(attempts)
+            case Settled(attempts=attempts, epoch=epoch):
+                self.settled.setdefault(epoch, []).extend(attempts)
                 return
             case Placed(session=session, task=task):
                 if not self.placed:
@@ -68,8 +68,8 @@ class Peer:
     def close_turn(self, now: float) -> None:
         """Turn what this turn has gathered into frames."""
         if self.settled:
-            self.outbox.append(Settled(tuple(self.settled)))
-            self.settled = []
+            self.outbox.extend(Settled(tuple(those), epoch) for epoch, those in self.settled.items())
+            self.settled = {}
         if self.placed and now >= self.placed_due:
             self.outbox.extend(self.placed.values())
             self.placed = {}
