@@ -11,7 +11,6 @@ because two hand-overs between threads cost more than the work.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from computefarm.codec import decode_action
 from computefarm.errors import FarmError, StoreError, TaskError
 from computefarm.messages import Digest, Outcome, Piece, Result, Run
 from computefarm.sandbox.environment import task_environment
-from computefarm.sandbox.lines import BoundedLog, LineSplitter
 from computefarm.sandbox.pool import SpawnerPool
 from computefarm.sandbox.spawner import Ended, Launch, SpawnerDied, Started, Text
 from computefarm.store.blobs import BlobStore
@@ -30,21 +28,13 @@ from computefarm.worker_api.contract import CommandPlugin, TaskContext
 
 from .attempts import Attempt, Execution, judge, with_outcome
 from .offload import Offload
+from .printing import Printing
 
 log = logging.getLogger("computefarm.worker")
 
 INLINE_FILES = 32
 INLINE_BYTES = 1024 * 1024
 """Up to this much is laid out on the loop's thread: less than a millisecond of work."""
-
-OUTPUT_DELAY_S = 0.05
-"""Lines wait this long for company before they are sent."""
-
-OUTPUT_BYTES = 64 * 1024
-"""…or until there are this many bytes of them."""
-
-LIVE_BYTES = 4 * 1024 * 1024
-"""Of one attempt's output, this much is sent live; the bounded log of the result has the end of it."""
 
 
 class Executions:
@@ -76,14 +66,12 @@ class Executions:
         self._facts = dict(facts)
         self._fetch = fetch
         self._begun = begun
-        self._printed = printed
+        self._printing = Printing(printed, clock)
         self._ended = ended
         self._declined = declined
-        self._clock = clock
         self._by_attempt: dict[Attempt, Execution] = {}
         self._by_ticket: dict[int, Execution] = {}
         self._awaiting: dict[Digest, list[Execution]] = {}
-        self._talking: dict[int, Execution] = {}
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -275,53 +263,17 @@ class Executions:
                     execution_of.begun = True
                     self._begun(execution_of.attempt)
                 case Text():
-                    self._text(execution_of, event)
+                    self._printing.take(execution_of, event)
                 case Ended():
                     self._command_ended(execution_of, event)
 
-    def _text(self, execution: Execution, event: Text) -> None:
-        splitter = execution.splitters.get(event.stream)
-        if splitter is None:
-            splitter = execution.splitters[event.stream] = LineSplitter()
-        text = splitter.feed(event.data)
-        if text:
-            self._piece(execution, event.stream, text)
-
-    def _piece(self, execution: Execution, stream: int, text: str) -> None:
-        piece = Piece(stream, time.time(), text, execution.seq)
-        execution.seq += 1
-        if execution.log is None:
-            execution.log = BoundedLog()
-        execution.log.add(piece)
-        execution.live_bytes += len(text)
-        if execution.live_bytes > LIVE_BYTES:
-            return
-        if not execution.pending:
-            execution.pending_since = self._clock()
-            self._talking[execution.ticket] = execution
-        execution.pending.append(piece)
-        execution.pending_bytes += len(text)
-        if execution.pending_bytes >= OUTPUT_BYTES:
-            self._send_output(execution)
-
-    def _send_output(self, execution: Execution) -> None:
-        if execution.pending:
-            self._printed(execution.attempt, tuple(execution.pending))
-            execution.pending = []
-            execution.pending_bytes = 0
-        self._talking.pop(execution.ticket, None)
-
     def tick(self, now: float) -> None:
         """Send lines that have waited long enough."""
-        for execution in list(self._talking.values()):
-            if now - execution.pending_since >= OUTPUT_DELAY_S:
-                self._send_output(execution)
+        self._printing.tick(now)
 
     def next_deadline(self) -> float | None:
         """Return when lines are to be sent."""
-        if not self._talking:
-            return None
-        return min(execution.pending_since for execution in self._talking.values()) + OUTPUT_DELAY_S
+        return self._printing.next_deadline()
 
     # --- after ---
 
@@ -333,12 +285,7 @@ class Executions:
             return
         execution.strays = event.timed_out or event.signal is not None or bool(event.error)
         del self._by_ticket[execution.ticket]
-        for stream, splitter in execution.splitters.items():
-            rest = splitter.finish()
-            if rest:
-                self._piece(execution, stream, rest)
-        if execution.pending:
-            self._send_output(execution)
+        self._printing.finish(execution)
         outcome, reason = judge(execution, event)
         result = Result(
             outcome=outcome,
@@ -392,7 +339,7 @@ class Executions:
 
     def _give_back(self, execution: Execution, reason: str, absent: tuple[Digest, ...]) -> None:
         self._by_ticket.pop(execution.ticket, None)
-        self._talking.pop(execution.ticket, None)
+        self._printing.forget(execution)
         self._let_go(execution)
         self._remove(execution)
         self._declined(execution.attempt, reason, absent)

@@ -20,10 +20,7 @@ from computefarm.core.worker import (
     WorkerSession,
 )
 from computefarm.messages import (
-    Absent,
-    Chunk,
     Digest,
-    Fetch,
     FromManager,
     Goodbye,
     Offer,
@@ -41,17 +38,14 @@ from computefarm.transport.wire import Buffer
 from computefarm.worker_api.contract import CommandPlugin
 
 from .attempts import Attempt
-from .bulk import Provider, Puller, StoreShelf
+from .bulk import StoreShelf
 from .dialling import Dialler
 from .execution import Executions
 from .link import Link
 from .loop import Loop
-from .offload import Offload
+from .transfer import Transfer
 
 log = logging.getLogger("computefarm.worker")
-
-MANAGER = "manager"
-"""The one peer of a worker's bulk traffic."""
 
 AHEAD = 8
 """Attempts per slot made ready while others run, so that the spawner never waits for this process."""
@@ -90,7 +84,6 @@ class WorkerService:
         self._plugin = plugin
         self._facts = facts
         self._quit = quit
-        self._offload = Offload("cf-worker-io")
         self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
         self._begun_now: dict[Attempt, None] = {}
         self._down_since: float | None = None
@@ -107,6 +100,14 @@ class WorkerService:
             down=self._down,
             dialler=dialler,
         )
+        self._transfer = Transfer(
+            "cf-worker-io",
+            store=store,
+            shelf=StoreShelf(store),
+            say=self._link.say_bulk,
+            arrived=self._arrived,
+            failed=self._pull_failed,
+        )
 
     # --- the loop's side ---
 
@@ -117,29 +118,16 @@ class WorkerService:
         slots = self._register.slots
         self._session = WorkerSession(self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots)
         self._obey(self._session.offer(self._register, loop.clock()))
-        self._offload.attach(loop)
-        self._puller = Puller(
-            self._store,
-            self._offload,
-            ask=lambda _peer, request: self._link.say_bulk(request),
-            arrived=self._arrived,
-            failed=self._pull_failed,
-            clock=loop.clock,
-        )
-        self._provider = Provider(
-            StoreShelf(self._store),
-            self._offload,
-            send=lambda _peer, message, data: self._link.say_bulk(message, data),
-        )
+        self._transfer.attach(loop)
         self._executions = Executions(
             store=self._store,
             directories=self._directories,
             spawner=self._spawners,
             died=self._spawner_died,
-            offload=self._offload,
+            offload=self._transfer.offload,
             plugin=self._plugin,
             facts=self._facts,
-            fetch=lambda wanted: self._puller.want(MANAGER, wanted),
+            fetch=self._transfer.want,
             begun=self._begun,
             printed=self._printed,
             ended=self._ended,
@@ -154,7 +142,7 @@ class WorkerService:
         """Heartbeats, re-sends, lines that have waited, complaints about an absent manager."""
         self._obey(self._session.tick(now))
         self._executions.tick(now)
-        self._puller.tick(now)
+        self._transfer.tick(now)
         self._link.tick(now)
         if self._next_complaint is not None and now >= self._next_complaint:
             self._complain(now)
@@ -164,7 +152,7 @@ class WorkerService:
         parts = (
             self._session.next_deadline(),
             self._executions.next_deadline(),
-            self._puller.next_deadline(),
+            self._transfer.next_deadline(),
             self._next_complaint,
             self._link.next_deadline(),
             self._clock() + 0.01 if self._spawners.wants_write() else None,
@@ -191,7 +179,7 @@ class WorkerService:
         self._executions.close()
         self._link.say(Goodbye("the worker stops"))
         self._link.flush()
-        self._offload.close(self._loop)
+        self._transfer.close(self._loop)
         self._directories.close()
         self._link.close()
 
@@ -218,7 +206,7 @@ class WorkerService:
 
     def _connected(self) -> None:
         self._obey(self._session.connected(self._clock()))
-        self._puller.restart(MANAGER)
+        self._transfer.restart()
 
     def _heard(self, message: FromManager) -> None:
         if isinstance(message, Welcome):
@@ -228,16 +216,8 @@ class WorkerService:
         self._obey(self._session.receive(message, self._clock()))
 
     def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:
-        match message:
-            case Chunk():
-                if data is not None:
-                    self._puller.take(MANAGER, message, data)
-            case Fetch():
-                self._provider.fetch(MANAGER, message)
-            case Absent():
-                self._puller.absent(MANAGER, message.digests)
-            case _:
-                self._heard(message)
+        if not self._transfer.heard(message, data):
+            self._heard(message)
 
     def _down(self, event: LinkEvent) -> None:
         now = self._clock()
@@ -259,7 +239,7 @@ class WorkerService:
     def _arrived(self, digests: list[Digest]) -> None:
         self._executions.arrived(digests)
 
-    def _pull_failed(self, _peer: str, digests: list[Digest], text: str) -> None:
+    def _pull_failed(self, digests: list[Digest], text: str) -> None:
         self._executions.unavailable(digests, text)
 
     def _begun(self, attempt: Attempt) -> None:
@@ -272,7 +252,7 @@ class WorkerService:
     def _ended(self, attempt: Attempt, result: Result) -> None:
         self._begun_now.pop(attempt, None)
         if self._store.wants_room:
-            self._offload.submit(self._store.evict, self._evicted)
+            self._transfer.submit(self._store.evict, self._evicted)
         digests = tuple(entry.digest for entry in result.outputs)
         if digests:
             # The manager fetches them after it has heard of them: they must still be here then.
