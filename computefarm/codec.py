@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -20,11 +21,14 @@ HEADER = b"CFARM1"
 MAX_FRAME = 4 * 1024 * 1024
 """Bytes; a batch is split by the sender before it gets this long."""
 
+BATCH = 10_000
+"""Messages in one frame to a manager, at most; each of them costs it time."""
+
 CHUNK = 1024 * 1024
 """Bytes of blob data in one frame, at most."""
 
 _encoder = msgspec.msgpack.Encoder()
-_to_manager = msgspec.msgpack.Decoder(list[ToManager])
+_to_manager = msgspec.msgpack.Decoder(Annotated[list[ToManager], msgspec.Meta(max_length=BATCH)])
 _from_manager = msgspec.msgpack.Decoder(list[FromManager])
 _action = msgspec.msgpack.Decoder(Action)
 

@@ -11,14 +11,22 @@ one that ends in `_s` is a duration from one host's monotonic clock.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 PROTOCOL = 1
 """Version of the dialogue; a manager refuses another one, by name."""
 
-Digest = bytes
-"""The 32 bytes of a sha256."""
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""The 32 bytes of a sha256; anything else is no message."""
+
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+"""A number of bytes."""
+
+MANY = Meta(max_length=100_000)
+"""Of lists whose entries are small: a short frame must not become a lot of memory or work."""
 
 TaskKey = int
 """A manager's own number for a task, unique within one epoch of that manager."""
@@ -37,7 +45,7 @@ class FileEntry(Message, frozen=True):
     path: str
     """Relative to the project (inputs) or to the task's directory (outputs); always with `/`, never `..`."""
     digest: Digest
-    size: int
+    size: Count
     executable: bool = False
 
 
@@ -144,7 +152,7 @@ class Result(Message, frozen=True):
     signal: int | None = None
     reason: str = ""
     """For people; empty on success."""
-    outputs: tuple[FileEntry, ...] = ()
+    outputs: Annotated[tuple[FileEntry, ...], MANY] = ()
     run_s: float = 0.0
     cpu_s: float = 0.0
     peak_memory: int = 0
@@ -152,9 +160,9 @@ class Result(Message, frozen=True):
     bytes_in: int = 0
     """Fetched for this attempt."""
     bytes_out: int = 0
-    log: tuple[Piece, ...] = ()
+    log: Annotated[tuple[Piece, ...], MANY] = ()
     """The task's output, at most 64 KiB: first and last half when there was more."""
-    missing: tuple[str, ...] = ()
+    missing: Annotated[tuple[str, ...], MANY] = ()
     """Declared outputs that were not produced."""
     kind: str = ""
     """What kind of failure it is; empty on success or when nobody can tell:
@@ -240,8 +248,8 @@ class Submit(Message, frozen=True, tag="submit"):
     """Tasks to run. Sending one twice is harmless: `(session, task)` names it."""
 
     session: str
-    needs: tuple[Need, ...]
-    tasks: tuple[TaskSpec, ...]
+    needs: Annotated[tuple[Need, ...], Meta(max_length=10_000)]
+    tasks: Annotated[tuple[TaskSpec, ...], Meta(max_length=10_000)]
     lease_s: float = 0.0
     """How long the session may be without its client before it is cancelled; 0 means the manager's own lease.
     What is submitted to be left alone needs a long one."""
@@ -251,9 +259,9 @@ class Cancel(Message, frozen=True, tag="cancel"):
     """Forget these tasks; all of the session when empty."""
 
     session: str
-    tasks: tuple[int, ...] = ()
+    tasks: Annotated[tuple[int, ...], MANY] = ()
     reason: str = ""
-    names: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], MANY] = ()
     """Tasks by name, besides those by number; all of the session only when both are empty."""
     number: int = 0
     """When not 0, an `Answer` with this number says how many tasks it was. A session that is not the sender's
@@ -264,7 +272,7 @@ class Taken(Message, frozen=True, tag="taken"):
     """The client has these results in its hands; the manager may forget the tasks."""
 
     session: str
-    tasks: tuple[int, ...]
+    tasks: Annotated[tuple[int, ...], MANY]
 
 
 class Ask(Message, frozen=True, tag="ask"):
@@ -307,11 +315,11 @@ class Register(Message, frozen=True, tag="register"):
     hostname: str
     platform: str
     slots: int
-    offers: tuple[Offer, ...]
+    offers: Annotated[tuple[Offer, ...], Meta(max_length=1000)]
     cpus: int = 1
     memory: int = 0
     gpus: int = 0
-    running: tuple[Running, ...] = ()
+    running: Annotated[tuple[Running, ...], MANY] = ()
     tier: int = 0
     """Workers of a higher tier get tasks only when all lower tiers are full or gone."""
     weight: float = 1.0
@@ -335,7 +343,7 @@ class Output(Message, frozen=True, tag="output"):
 
     key: TaskKey
     attempt: int
-    pieces: tuple[Piece, ...]
+    pieces: Annotated[tuple[Piece, ...], MANY]
 
 
 class Finished(Message, frozen=True, tag="finished"):
@@ -630,22 +638,22 @@ class Slice(Message, frozen=True):
     """Where a run of bytes belongs."""
 
     digest: Digest
-    size: int
+    size: Count
     """Of the whole blob."""
-    offset: int
-    length: int
+    offset: Count
+    length: Count
 
 
 class Chunk(Message, frozen=True, tag="chunk"):
     """Blob data: the bytes of all slices, one after the other, follow in the next frame (≤ 1 MiB)."""
 
-    slices: tuple[Slice, ...]
+    slices: Annotated[tuple[Slice, ...], Meta(max_length=1000)]
 
 
 class Fetch(Message, frozen=True, tag="fetch"):
     """Send me these blobs; unknown ones are named in `Absent`."""
 
-    slices: tuple[Slice, ...]
+    slices: Annotated[tuple[Slice, ...], Meta(max_length=1000)]
     """`length` is how much is wanted from `offset`; the receiver asks again for the rest."""
 
 
