@@ -39,6 +39,7 @@ LATER = {
     "logs": "computefarm.majordomo.commands:LogsCommand",
     "capabilities": "computefarm.majordomo.commands:CapabilitiesCommand",
     "config": "computefarm.majordomo.commands:ConfigCommand",
+    "submit": "computefarm.majordomo.commands_submit:SubmitCommand",
 }
 """Imported when they are called: `majordomo list` needs none of them."""
 
@@ -72,7 +73,7 @@ class MajorDomo(DoitMain):
 
     def run(self, all_args: Sequence[str]) -> int:
         """Run a command line and return its exit code."""
-        arguments = [word for word in all_args if word]
+        arguments = list(all_args) if _verbatim(all_args) else [word for word in all_args if word]
         try:
             commands = self.get_cmds()
             answer = asked(arguments, commands)
@@ -85,9 +86,18 @@ class MajorDomo(DoitMain):
             return 130
         return int(code or 0)
 
+    def process_args(self, cmd_args: Sequence[str]) -> list[str]:
+        """Take doit's `NAME=VALUE` variables out of a command line, where they can be meant."""
+        return list(cmd_args) if _verbatim(cmd_args) else list(super().process_args(cmd_args))
+
     def _options(self, commands: Any, name: str) -> list[CmdOption]:
         """Return a command's options, the loader's and doit's among them."""
         command = commands.get_plugin(name)
         loader = get_loader(self.config, self.task_loader, commands)
         texts = (*getattr(command, "base_options", ()), *loader.cmd_options, *command.cmd_options)
         return [CmdOption(text) for text in texts]
+
+
+def _verbatim(arguments: Sequence[str]) -> bool:
+    """Say whether a command line holds somebody else's words, of which none may be touched."""
+    return bool(arguments) and arguments[0] == "submit"

@@ -28,9 +28,11 @@ def exit_code(codes: Iterable[int]) -> int:
 class FarmFailed(TaskFailed):
     """A farm task failed; `exit_code` says how the run ends because of it."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1, *, reason: str = "") -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.reason = reason or message
+        """The message without its place, for displays that name the place themselves."""
 
     def get_name(self) -> str:
         """Return doit's own word, which scripts around doit's reports know."""
@@ -39,6 +41,10 @@ class FarmFailed(TaskFailed):
 
 class FarmErred(TaskError):
     """A command ended with a code above 125, which doit counts as an error rather than a failure."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
     def get_name(self) -> str:
         """Return doit's own word."""
@@ -59,43 +65,45 @@ def code_of(fail: BaseFail) -> int:
     return 1 if isinstance(fail, TaskFailed) else 2
 
 
-def failure_of(task: Task, event: Ended, declared: Iterable[str]) -> BaseFail | None:
+def failure_of(task: Task, event: Ended, declared: Iterable[str]) -> FarmFailed | FarmErred | None:
     """Return what went wrong with a task that ended, None when nothing did."""
     result = event.result
+    place = event.hostname or event.worker
     if result.outcome is Outcome.SUCCEEDED:
         absent = [target for target in task.targets if not os.path.exists(target)]
         missing = list(result.missing) or absent
-        return FarmFailed(_missing(missing, event)) if missing else None
-    text = _reason(result, event)
-    if result.outcome is not Outcome.FAILED:
-        return FarmFailed(text)
-    if hint := undeclared_hint(result, declared):
+        if not missing:
+            return None
+        text = _missing(missing)
+    else:
+        text = reason_of(result)
+    if result.outcome is Outcome.FAILED and (hint := undeclared_hint(result, declared)):
         text = f"{text}\n  {hint}"
-    if result.exit_code is not None and result.exit_code > 125:
-        return FarmErred(text)
-    return FarmFailed(text)
+    message = f"on {place}: {text}" if place and not result.missing else text
+    if result.outcome is Outcome.FAILED and result.exit_code is not None and result.exit_code > 125:
+        return FarmErred(message, reason=text)
+    return FarmFailed(message, reason=text)
 
 
-def _reason(result: Result, event: Ended) -> str:
-    place = f" on {event.hostname or event.worker}" if event.hostname or event.worker else ""
+def reason_of(result: Result) -> str:
+    """Say why an attempt failed, in a few words that do not name its place."""
     if result.missing and not result.exit_code:
-        return result.reason or _missing(result.missing, event)
+        return _missing(result.missing)
     if result.reason:
-        return f"{result.reason}{place}" if place and place not in result.reason else result.reason
+        return result.reason
     if result.outcome is Outcome.TIMEOUT:
-        return f"timeout: it ran for {result.run_s:.1f} s{place}"
+        return f"timeout: it ran for {result.run_s:.1f} s"
     if result.outcome is Outcome.LOST:
         return "lost: every worker that ran it went away"
     if result.outcome is Outcome.CANCELLED:
         return "cancelled"
     if result.signal is not None:
-        return f"killed by signal {result.signal}{place}"
-    return f"the command exited with {result.exit_code}{place}"
+        return f"killed by signal {result.signal}"
+    return f"the command exited with {result.exit_code}"
 
 
-def _missing(names: Iterable[str], event: Ended) -> str:
-    place = f" on {event.hostname}" if event.hostname else ""
-    return "\n".join(f"declared target {name} was not produced{place}" for name in names)
+def _missing(names: Iterable[str]) -> str:
+    return "\n".join(f"declared target {name} was not produced" for name in names)
 
 
 def undeclared_hint(result: Result, declared: Iterable[str]) -> str:

@@ -334,7 +334,8 @@ class Flights:
         runner.dep_manager.files.forget(task.targets)
         runner.dep_manager.files.forget(entry.path for entry in event.result.outputs)
         self._farm.forget(entry.path for entry in event.result.outputs)
-        fail = failure_of(task, event, declared) or self._give_back(flight, event)
+        failure = failure_of(task, event, declared)
+        fail: BaseFail | None = failure or self._give_back(flight, event)
         if fail is None:
             runner.dep_manager.sent[task.name] = (
                 self._ran_with(flight, event),
@@ -347,7 +348,7 @@ class Flights:
         if fail is not None and outcome is Outcome.SUCCEEDED:
             outcome = Outcome.FAILED
         why = runner.dep_manager.why.get(task.name, ())
-        reason = fail.message if fail is not None else ""
+        reason = failure.reason if failure is not None else fail.message if fail is not None else ""
         log = without_marks(result.log) if flight.plan.marked else result.log
         runner.watching.farm_ended(
             task.name, flight.asked.capability, event, outcome, reason, why, log, flight.plan.others

@@ -74,6 +74,8 @@ class Look(Command):
 
     connect: ClassVar[Connect] = staticmethod(connect_to_farm)
     environ: ClassVar[Mapping[str, str]] = os.environ
+    parse: ClassVar[Callable[..., tuple[list[tuple[str, str]], list[str]]]] = staticmethod(getopt.gnu_getopt)
+    """How a command line is taken apart: options may come after names."""
 
     def __init__(self, task_loader: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -82,12 +84,17 @@ class Look(Command):
     def parse_execute(self, in_args: list[str]) -> int:
         """Take options after names too (`why TASK --json`), which doit's own parser does not."""
         try:
-            found, names = getopt.gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
-            options = [part for pair in found for part in pair if part]
+            found, names = self.parse(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
+            options = [part for name, value in found for part in self._words(name, value)]
             return int(super().parse_execute([*options, "--", *names]))
         except (getopt.GetoptError, CmdParseError) as error:
             print(f"majordomo {self.name}: {option_error(error, self.name)}", file=sys.stderr)
             return UsageError.exit_code
+
+    def _words(self, name: str, value: str) -> tuple[str, ...]:
+        """Return an option as it was written; an empty value counts, as in `--farm ''`."""
+        found, _ = self.cmdparser.get_option(name)
+        return (name,) if found is not None and found.type is bool else (name, value)
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Run the command and return its exit code."""

@@ -1,0 +1,155 @@
+"""One ad-hoc task: from the words of a command line to a submission, without a dodo file."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from computefarm.backends.base import Submission
+from computefarm.codec import encode_action
+from computefarm.errors import UsageError
+from computefarm.messages import Action, Digest, FileEntry, Need
+from computefarm.needs import needs, read_needs
+
+from .farm_tasks import FarmTasks
+
+NUMBER = 1
+"""The only task of its session."""
+
+
+def submission(
+    command: Sequence[str],
+    *,
+    root: Path,
+    capability: str,
+    environment: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    cpus: int = 1,
+    memory: str = "",
+    timeout: str = "",
+) -> Submission:
+    """Return what to submit for a command given below `root`.
+
+    Several words are an argument list; one word alone is a line for the shell.
+    It is never answered from the result cache, nor does its result answer others: who asks for one command
+    to be run wants it to run.
+
+    Raises `UsageError` for what cannot be sent, naming the option.
+    """
+    if not command:
+        raise UsageError(
+            "no command was given", hint="majordomo submit --capability shell -- echo hello    # after the --"
+        )
+    given, passed = _environment(environment)
+    meta = needs(
+        capability,
+        env=given or None,
+        pass_env=passed,
+        cpus=cpus,
+        memory=memory or None,
+        timeout=timeout or None,
+    )
+    asked = read_needs(meta)
+    assert asked is not None
+    for name in passed:
+        if name not in os.environ:
+            raise UsageError(f"-e {name}: there is no such variable here", hint=f"-e {name}=VALUE")
+    entries, sources = _gather(root, inputs)
+    action = Action(
+        capability=asked.capability,
+        commands=(command[0],) if len(command) == 1 else (tuple(command),),
+        inputs=tuple(entries),
+        outputs=tuple(_inside(root, "--output", path) for path in outputs),
+        env=tuple(sorted({**{name: os.environ[name] for name in passed}, **given}.items())),
+        timeout_s=asked.timeout,
+    )
+    need = Need(
+        capability=asked.capability,
+        version=asked.version,
+        cpus=asked.cpus,
+        memory=asked.memory or 0,
+        load=float(asked.cpus),
+    )
+    return Submission(
+        task=NUMBER,
+        name=os.path.basename(command[0].split()[0]) if command[0].split() else "command",
+        need=need,
+        action=encode_action(action),
+        sources=sources,
+        project=root,
+        read_cache=False,
+        write_cache=False,
+    )
+
+
+def _environment(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Split `-e` into what has a value and what is passed on from here."""
+    given, passed = {}, []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"-e {word!r}: expected NAME=VALUE, or NAME to pass on the value it has here")
+        if equals:
+            given[name] = value
+        else:
+            passed.append(name)
+    return given, passed
+
+
+def _inside(root: Path, option: str, path: str) -> str:
+    """Return `path` in plain form; raise for one that is not below `root`."""
+    if not path:
+        raise UsageError(f"{option} needs a path")
+    plain = os.path.normpath(path)
+    if os.path.isabs(plain):
+        hint = ""
+        if plain.startswith(f"{root}{os.sep}"):
+            hint = f"{option} {os.path.relpath(plain, root)}"
+        raise UsageError(
+            f"{option} {path}: an absolute path means this machine only; "
+            f"files travel by their place below {root}",
+            hint=hint or f"cd to a folder that holds it, or: cp {path} .",
+        )
+    if plain.split(os.sep, 1)[0] == "..":
+        raise UsageError(
+            f"{option} {path}: is not below {root}", hint="cd to a folder that holds all files of the command"
+        )
+    return plain
+
+
+def _gather(root: Path, inputs: Sequence[str]) -> tuple[list[FileEntry], dict[Digest, Path]]:
+    farm = FarmTasks(str(root))
+    paths: set[str] = set()
+    for given in inputs:
+        plain = _inside(root, "--input", given)
+        pattern = glob.escape(plain) if (root / plain).exists() else plain
+        found = farm.expand(pattern)
+        if not found:
+            empty = (root / plain).is_dir()
+            raise UsageError(
+                f"--input {given}: {'the folder is empty' if empty else f'there is no such file in {root}'}"
+            )
+        paths.update(found)
+    entries, sources = [], {}
+    for path in sorted(paths):
+        entry = _entry(root, path)
+        entries.append(entry)
+        sources[entry.digest] = root / path
+    return entries, sources
+
+
+def _entry(root: Path, path: str) -> FileEntry:
+    place = root / path
+    if place.exists() and not place.is_file():
+        raise UsageError(f"--input {path}: is neither a file nor a folder, so it cannot travel")
+    try:
+        with place.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            facts = os.fstat(file.fileno())
+    except OSError as error:
+        raise UsageError(f"--input {path}: cannot read it: {error.strerror}") from error
+    return FileEntry(path, digest, facts.st_size, bool(facts.st_mode & 0o111))
