@@ -327,6 +327,8 @@ class Register(Message, frozen=True, tag="register"):
     max_load: float | None = None
     """Strict limit of the host's load per core; None orders by load but never refuses."""
     draining: bool = False
+    held: str = ""
+    """Why the worker itself takes no new work for now, such as a full disk; empty when it does."""
 
 
 class Begun(Message, frozen=True, tag="begun"):

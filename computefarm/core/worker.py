@@ -128,6 +128,8 @@ class WorkerSession:
         self.ahead = ahead
         self.epoch = ""
         self.draining = False
+        self.held = ""
+        """Why no new work is taken for now; empty when it is."""
         self._heartbeat_s = heartbeat_s
         self._register: Register | None = None
         self._linked = False
@@ -193,7 +195,13 @@ class WorkerSession:
         return said + self._next(now)
 
     def decline(
-        self, key: TaskKey, attempt: int, reason: str, now: float, absent: tuple[Digest, ...] = ()
+        self,
+        key: TaskKey,
+        attempt: int,
+        reason: str,
+        now: float,
+        absent: tuple[Digest, ...] = (),
+        kind: str = "",
     ) -> list[WorkerCommand]:
         """The attempt could not be started, or is given back, through no fault of the task."""
         name = (key, attempt)
@@ -203,7 +211,8 @@ class WorkerSession:
         if run is None:
             return []
         self._release(name, run)
-        said = self._say(Declined(key, attempt, reason, absent), now=now) if self._welcome else []
+        declined = Declined(key, attempt, reason, absent, kind=kind)
+        said = self._say(declined, now=now) if self._welcome else []
         return said + self._next(now)
 
     def leave(self, now: float, reason: str = "draining") -> list[WorkerCommand]:
@@ -218,6 +227,19 @@ class WorkerSession:
                 commands += self._say(Declined(run.key, run.attempt, reason), now=now)
         self._backlog.clear()
         return commands + self._next(now)
+
+    def hold(self, reason: str, now: float) -> list[WorkerCommand]:
+        """Take no new work, and give back what has not begun; an empty reason ends that."""
+        self.held = reason
+        commands: list[WorkerCommand] = []
+        if self._welcome and self._register is not None:
+            commands += self._say(self._registration(), now=now)
+        if reason:
+            if self._welcome:
+                for run in self._backlog:
+                    commands += self._say(Declined(run.key, run.attempt, reason), now=now)
+            self._backlog.clear()
+        return commands
 
     @property
     def running(self) -> tuple[Run, ...]:
@@ -299,7 +321,9 @@ class WorkerSession:
         running = [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._hand.values()]
         running += [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._backlog]
         running += [Running(held.key, held.attempt, held.epoch) for held in self._results.values()]
-        return msgspec.structs.replace(self._register, running=tuple(running), draining=self.draining)
+        return msgspec.structs.replace(
+            self._register, running=tuple(running), draining=self.draining, held=self.held
+        )
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[WorkerCommand]:
         self._linked = self._welcome = True
@@ -331,8 +355,8 @@ class WorkerSession:
         self._seen[name] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        if self.draining:
-            return self._say(Declined(run.key, run.attempt, "draining"), now=now)
+        if self.draining or self.held:
+            return self._say(Declined(run.key, run.attempt, self.held or "draining"), now=now)
         self._backlog.append(run)
         return self._next(now)
 

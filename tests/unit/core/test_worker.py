@@ -259,3 +259,22 @@ def test_an_attempt_of_a_new_epoch_waits_for_the_end_of_its_namesake() -> None:
     assert made.ended(1, 1, OK, 4.0) == [Start(fresh)]
     (finished,) = said(made.ended(1, 1, OK, 5.0))
     assert finished == Finished(1, 1, OK, "e2")
+
+
+def test_a_held_worker_takes_nothing_new_and_says_why_until_it_is_held_no_longer() -> None:
+    made = session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+    register, declined = said(made.hold("disk full on n1", 1.0))
+    assert isinstance(register, Register)
+    assert (register.held, register.draining) == ("disk full on n1", False)
+    assert register.running == (Running(1, 1, "e1"), Running(2, 1, "e1"))
+    assert declined == Declined(2, 1, "disk full on n1")
+    assert said(made.receive(run(3), 1.0)) == [Declined(3, 1, "disk full on n1")]
+    assert [one.key for one in made.running] == [1]
+
+    [register] = said(made.hold("", 2.0))
+    assert isinstance(register, Register)
+    assert register.held == ""
+    made.ended(1, 1, OK, 2.0)
+    assert [type(one) for one in made.receive(run(4), 2.0)] == [Start]
