@@ -136,9 +136,13 @@ class NetMachine(Machine):
         """Pull the cable; nothing here or there is told but by silence."""
         run("ip", "-n", self.network.switch, "link", "set", f"p-{self.name}", "down")
 
+    def plug_in(self) -> None:
+        """Put the cable back."""
+        run("ip", "-n", self.network.switch, "link", "set", f"p-{self.name}", "up")
+
     def mend(self) -> None:
         """Undo every fault of this machine's network."""
-        run("ip", "-n", self.network.switch, "link", "set", f"p-{self.name}", "up")
+        self.plug_in()
         run("ip", "netns", "exec", self.space, "nft", "flush", "ruleset")
         run("ip", "-n", self.space, "qdisc", "del", "dev", "eth0", "root", check=False)
 
