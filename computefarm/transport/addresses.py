@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from computefarm.errors import Refused, UsageError
+from computefarm.errors import UsageError
 
 DEFAULT_PORT = 11989
 _ADDRESS = re.compile(r"(?:tcp://)?(?P<host>\[[^\]]+\]|[^:\[\]/]*|\*)(?::(?P<port>\d+|\*))?", re.ASCII)
@@ -39,6 +39,11 @@ class Address(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
+    @property
+    def is_any(self) -> bool:
+        """Return whether it means all addresses of a machine: good to listen at, not to dial."""
+        return self.host in ("0.0.0.0", "::")
+
 
 def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
     """Return the address in `tcp://HOST:PORT`, `HOST:PORT`, `HOST` or `[::1]:PORT`.
@@ -62,17 +67,10 @@ def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
         return Address(host=host, port=number)
 
 
-def check_listen(address: str) -> None:
-    """Refuse to listen where other machines could connect.
-
-    Remove this one function (and its call) once the checks against hostile machines have landed.
-    """
-    where = parse_address(address)
-    tunnel = f"{where.port}:127.0.0.1:{where.port}"
-    if not where.is_loopback:
-        raise Refused(
-            f"{where} can be reached from other machines, and this version listens on loopback only: "
-            "the security checks for several machines come with the next release",
-            hint=f"until then tunnel the port: ssh -L {tunnel} THIS-HOST    # on the other machine\n"
-            f"  or from here:              ssh -R {tunnel} OTHER-HOST",
-        )
+def plain_ip(address: str) -> str:
+    """Return an IP address as people write it: an IPv4 one without the IPv6 clothes that a dual port gives it."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str((isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip)

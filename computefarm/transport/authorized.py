@@ -3,8 +3,10 @@
     role name public-key [expires=2031-05-01T12:00:00Z] [hosts=192.0.2.7,2001:db8::/32]
 
 Roles: `client`, `worker`, `monitor`, `viewer`, `admin`. `invite:ROLE` is a temporary key that may join once;
-`used:ROLE … by=KEY at=TIME` remembers such a key after it did, so that a second try gets a clear answer.
-A line that cannot be read is reported with its number and refuses only itself.
+`used:ROLE … by=KEY at=TIME` remembers such a key after it did, so that a second try gets a clear answer, and
+`revoked:ROLE … at=TIME` one that was shut out, so that whoever still tries it is named in the log.
+What follows a `#` is a comment; comments survive every change. A line that cannot be read is reported with its
+number and refuses only itself.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import fcntl
 import ipaddress
 import os
 import re
+import stat
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +43,11 @@ ROLES = tuple(role for role in ACTS_AS if role != "local")
 USED_FOR_S = 30 * 86400.0
 """How long a used or expired invitation is remembered."""
 
+GAP_S = 2.0
+"""How long a file may be missing while an editor saves it; then nobody is authorised any more."""
+
+_KINDS = ("", "invite", "used", "revoked")
+
 _HEADER = "# who may connect to this farm: role name public-key [expires=TIME] [hosts=ADDRESS,…]\n"
 
 
@@ -55,7 +64,7 @@ class Authorization(msgspec.Struct, frozen=True):
     by: PublicKey = ""
     """Of a used invitation: the key that was enrolled with it."""
     at: float = 0.0
-    """Of a used invitation: when, wall-clock seconds."""
+    """Of a used invitation or a revoked key: when, wall-clock seconds."""
 
     def may(self, role: str) -> bool:
         """Return whether this key may act as `role`."""
@@ -72,8 +81,13 @@ class Authorization(msgspec.Struct, frozen=True):
         return self.role.startswith("used:")
 
     @property
+    def revoked(self) -> bool:
+        """Return whether this key was shut out for good."""
+        return self.role.startswith("revoked:")
+
+    @property
     def enrols(self) -> str:
-        """Return the role that an invitation gives."""
+        """Return the role that an invitation gives (or a revoked key had)."""
         return self.role.partition(":")[2]
 
     def expired(self, wall: float) -> bool:
@@ -120,14 +134,18 @@ def _read_time(text: str) -> float:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
+def _without_comment(line: str) -> str:
+    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0]
+
+
 def parse_line(line: str) -> Authorization:
     """Return what a line says; raise `ValueError` with the reason otherwise."""
-    words = line.split()
+    words = _without_comment(line).split()
     if len(words) < 3:
         raise ValueError("expected: role name public-key")
     role, name, key, *options = words
     kind, colon, granted = role.rpartition(":")
-    if granted not in ROLES or (colon and kind not in ("invite", "used")):
+    if granted not in ROLES or kind not in _KINDS or (colon and not kind):
         raise ValueError(f"unknown role {role!r} (one of {', '.join(ROLES)})")
     found: dict[str, str] = {}
     for option in options:
@@ -185,36 +203,79 @@ def parse_authorized(text: str) -> tuple[dict[PublicKey, Authorization], list[Ba
 class Authorized:
     """The file, read again whenever it has changed on disk.
 
-    A file that is missing authorises nobody; one that cannot be read keeps nobody either.
+    One that is missing or cannot be read authorises nobody, but for the moment in which an editor saves it.
+    One that somebody else may have written is not read: what it said before holds on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock = clock
+        self._gap_until: float | None = None
+        self._missing = False
         self.entries: dict[PublicKey, Authorization] = {}
         self.bad: list[BadLine] = []
         self.version = 0
         """Counts the readings; 0 means never read."""
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, int, int, int] | None = None
         self._fresh = False
 
     def refresh(self) -> bool:
         """Read the file again if it changed; return whether it was read."""
         try:
             facts = os.stat(self.path)
-            stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        except OSError:
-            stamp = None
+        except OSError as error:
+            return self._unreadable(error.strerror or str(error))
+        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
         if stamp == self._stamp and self._fresh:
+            self._gap_until = None
             return False
-        self._stamp, self._fresh = stamp, True
-        self.version += 1
+        if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o022:
+            self._stamp, self._fresh = stamp, True
+            return self._distrust(facts)
         try:
-            self.entries, self.bad = parse_authorized(self.path.read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            self.entries = {}
-            self.bad = [] if stamp is None else [BadLine(number=0, text="", reason=str(reason))]
+            # A letter that is not UTF-8 spoils its own line and no other.
+            text = self.path.read_text(errors="replace")
+        except OSError as error:
+            return self._unreadable(error.strerror or str(error))
+        self._stamp, self._fresh = stamp, True
+        self._gap_until, self._missing = None, False
+        self.version += 1
+        self.entries, self.bad = parse_authorized(text)
         return True
+
+    def _unreadable(self, reason: str) -> bool:
+        """Keep the entries for a moment, then none; return whether something changed."""
+        if self._missing:
+            return False
+        if self.version:
+            if self._gap_until is None:
+                self._gap_until = self._clock() + GAP_S
+            if self._clock() < self._gap_until:
+                return False
+        self._stamp, self._missing = None, True
+        self.version += 1
+        self.entries = {}
+        self.bad = [BadLine(number=0, text="", reason=f"{reason}: nobody is let in")]
+        return True
+
+    def _distrust(self, facts: os.stat_result) -> bool:
+        right = f"chmod 600 {self.path}"
+        if facts.st_uid != os.geteuid():
+            right = f"chown {os.geteuid()} {self.path}"
+        self.version += 1
+        self.bad = [
+            BadLine(number=0, text="", reason=f"others can write it, so its changes do not count: {right}")
+        ]
+        return True
+
+    def complaints(self) -> list[str]:
+        """Return what is wrong with the file as last read, one text per line that counts for nobody."""
+        return [
+            f"{self.path}:{line.number}: this line lets nobody in: {line.reason}"
+            if line.number
+            else f"{self.path}: {line.reason}"
+            for line in self.bad
+        ]
 
     def find(self, key: PublicKey) -> Authorization | None:
         """Return what the table, as last refreshed, says of `key`."""
@@ -224,13 +285,25 @@ class Authorized:
         """Authorise a key, in place of what was said of it before."""
         self.edit(lambda entries: {**entries, entry.key: entry})
 
-    def remove(self, chosen: str) -> list[Authorization]:
-        """Take out the keys spelled or named `chosen`; return them."""
+    def remove(self, chosen: str, wall: float | None = None) -> list[Authorization]:
+        """Take out the keys spelled or named `chosen`; return what they were.
+
+        With `wall`, the time now in seconds, they are remembered as revoked; invitations are just withdrawn.
+        """
         gone: list[Authorization] = []
 
         def without(entries: dict[PublicKey, Authorization]) -> dict[PublicKey, Authorization]:
-            gone.extend(e for e in entries.values() if chosen in (e.name, e.key, spell(e.key)))
-            return {key: entry for key, entry in entries.items() if entry not in gone}
+            gone.extend(
+                entry
+                for entry in entries.values()
+                if not entry.revoked and chosen in (entry.name, entry.key, spell(entry.key))
+            )
+            left = {key: entry for key, entry in entries.items() if entry not in gone}
+            if wall is not None:
+                for entry in gone:
+                    if not entry.invited:
+                        left[entry.key] = Authorization(f"revoked:{entry.role}", entry.name, entry.key, at=wall)
+            return left
 
         self.edit(without)
         return gone
@@ -242,15 +315,15 @@ class Authorized:
         private_folder(self.path.parent)
         with self._locked():
             try:
-                old = self.path.read_text()
+                old = self.path.read_text(errors="surrogateescape")
             except FileNotFoundError:
                 old = _HEADER
-            except (OSError, UnicodeDecodeError) as error:
+            except OSError as error:
                 raise FarmError(f"cannot read {self.path}: {error}") from error
             entries, _ = parse_authorized(old)
             text = _rewrite(old, entries, change(dict(entries)))
             if text != old:
-                write_secret(self.path, text.encode())
+                write_secret(self.path, text.encode(errors="surrogateescape"))
         self._fresh = False
         self.refresh()
 
@@ -266,6 +339,11 @@ class Authorized:
             os.close(lock)
 
 
+def _comment(line: str) -> str:
+    """Return a line's comment with the space before it, or the empty string."""
+    return line[len(_without_comment(line).rstrip()) :].rstrip()
+
+
 def _rewrite(old: str, before: dict[PublicKey, Authorization], after: dict[PublicKey, Authorization]) -> str:
     lines: list[str] = []
     written: set[PublicKey] = set()
@@ -276,7 +354,7 @@ def _rewrite(old: str, before: dict[PublicKey, Authorization], after: dict[Publi
             lines.append(line)
             continue
         if key in after and key not in written:
-            lines.append(line if after[key] == before[key] else format_line(after[key]))
+            lines.append(line if after[key] == before[key] else format_line(after[key]) + _comment(line))
             written.add(key)
     lines.extend(format_line(entry) for key, entry in after.items() if key not in written)
     return "".join(f"{line}\n" for line in lines)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from computefarm.errors import Refused, SettingsError, Unreachable, UsageError
-from computefarm.home import Home, hostname, private_folder, write_file
+from computefarm.home import Home, check_secret, hostname, private_folder, write_file
 
 from .addresses import parse_address
 from .authorized import Authorization, Authorized
@@ -184,9 +184,12 @@ def open_farm(home: Home, name: str) -> Farm:
     private_folder(folder)
     keys = ensure_keys(manager_key)
     table = Authorized(folder / "authorized")
+    if table.path.exists():
+        check_secret(table.path)
     own = {role: ensure_keys(folder / "keys" / f"{role}.key").public for role in OWN_ROLES}
     wanted = {key: Authorization(role=role, name=hostname(), key=key) for role, key in own.items()}
-    table.edit(lambda entries: {**entries, **wanted})
+    # What its user has written about a key (other hosts, an end, revoked) stays.
+    table.edit(lambda entries: {**entries, **{key: one for key, one in wanted.items() if key not in entries}})
     return Farm(name=name, folder=folder, keys=keys, table=table)
 
 

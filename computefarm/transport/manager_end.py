@@ -11,14 +11,25 @@ import zmq
 from computefarm.codec import HEADER
 from computefarm.errors import UsageError
 
-from .addresses import Address, check_listen, parse_address
+from .addresses import Address, parse_address, plain_ip
 from .authorized import Authorization, Authorized
 from .keys import KeyPair, PublicKey, check_curve
 from .monitor import FAILURES, Monitor
 from .refusals import Refusal, Refusals
-from .tcp import bind_error, far_end, hang_up, shuffle_routes
-from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
-from .zap import DOMAIN, Door
+from .strangers import Strangers
+from .tcp import bind_error, bytes_received, hang_up, resolved, shuffle_routes
+from .wire import (
+    BATCH,
+    INPROC,
+    LIMITS,
+    MANAGER_LIMITS,
+    UNREAD,
+    ZERO_COPY,
+    Buffer,
+    check_size,
+    on_the_wire,
+)
+from .zap import DOMAIN, Door, objection
 
 Route = bytes
 """ZeroMQ's own name for one connection, made by the manager, never by the peer."""
@@ -37,11 +48,20 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILURES
 
+CALM_S = 1.0
+"""Between two looks at what has come in and was not handed on."""
+
+ALERT_S = 0.05
+"""The same while somebody has sent much that nobody could read yet."""
+
+BEATS = 64
+"""Bytes per second that ZeroMQ's own heartbeats may take."""
+
 
 class _Peer:
     """One live connection."""
 
-    __slots__ = ("address", "descriptor", "identity", "key", "refused")
+    __slots__ = ("address", "descriptor", "identity", "key", "read", "refused", "since")
 
     def __init__(self, key: PublicKey, address: str, descriptor: int) -> None:
         self.key = key
@@ -50,6 +70,14 @@ class _Peer:
         """Of ZeroMQ's TCP connection; -1 when unknown."""
         self.identity: Authorization | None = None
         self.refused = False
+        self.read = 0
+        """Bytes of the wire that have been handed on."""
+        self.since = time.monotonic()
+
+    def unread(self, now: float) -> int:
+        """Return how many bytes have come in and are not a message that could be read."""
+        received = bytes_received(self.descriptor)
+        return 0 if received is None else received - self.read - int(BEATS * (now - self.since))
 
 
 class ManagerEnd:
@@ -77,8 +105,10 @@ class ManagerEnd:
         self._monitor: Monitor | None = None
         self._peers: dict[Route, _Peer] = {}
         self._by_descriptor: dict[int, Route] = {}
-        self._strangers: dict[int, str] = {}
-        """Connections that have not said anything yet: their descriptors and addresses."""
+        self._strangers = Strangers()
+        self._barred: dict[PublicKey, float] = {}
+        self._look_at = 0.0
+        self._pause_s = CALM_S
         self._failure = 0
         self._ending: list[Route] = []
         self._departed: list[Route] = []
@@ -96,18 +126,17 @@ class ManagerEnd:
     def bind(self, listen: str) -> str:
         """Listen at `tcp://HOST:PORT` (port `*`: any free one) or `inproc://NAME`; return the real address.
 
-        Raises `Refused` beyond loopback, `UsageError` when the port is taken or the address is not ours.
+        Raises `UsageError` when the port is taken or the address is not ours.
         """
         if listen.startswith(INPROC):
             if self._keys is not None:
                 raise UsageError("a farm with keys listens on TCP")
             self._socket.bind(listen)
             return listen
-        check_listen(listen)
         where = parse_address(listen)
         self._guard(where)
         try:
-            self._socket.bind(str(where) if where.port else str(where)[:-1] + "*")
+            self._socket.bind(resolved(where))
         except zmq.ZMQError as error:
             raise bind_error(where, error) from error
         return str(parse_address(self._socket.get_string(zmq.LAST_ENDPOINT)))
@@ -117,10 +146,10 @@ class ManagerEnd:
         check_curve()
         if self._keys is None or self._table is None:
             raise UsageError("a farm on TCP needs a key pair and an authorized file")
-        self._door = Door(self._context, self._table, self._clock, self._refusals.add)
+        self._door = Door(self._context, self._table, self._clock, self._refusals.add, self._bar_of)
         for option, value in (
+            *MANAGER_LIMITS,
             (zmq.IPV6, int(where.is_ipv6)),
-            (zmq.BACKLOG, 2048),
             (zmq.CURVE_SERVER, 1),
             (zmq.CURVE_SECRETKEY, self._keys.secret.encode()),
             (zmq.CURVE_PUBLICKEY, self._keys.public.encode()),
@@ -159,6 +188,7 @@ class ManagerEnd:
             self._door.answer()
             self._watch()
             self._review()
+            self._look()
         got: list[Incoming] = []
         receive = self._socket.recv
         more = self._socket.getsockopt
@@ -182,9 +212,11 @@ class ManagerEnd:
                 self._turn_away(peer, "not a ComputeFarm message" if identity else "")
                 continue
             body = receive()
+            peer.read += _HEADER_BYTES + on_the_wire(len(body))
             if more(zmq.RCVMORE):
                 data = self._socket.recv(copy=False).buffer
-                self._skip()
+                peer.read += on_the_wire(len(data))
+                self._skip(peer)
                 got.append(Incoming(route, identity, body, data))
             else:
                 got.append(Incoming(route, identity, body))
@@ -202,20 +234,22 @@ class ManagerEnd:
             peer = self._meet(route, header)
         self._peers[route] = peer
         if peer.descriptor >= 0:
-            self._strangers.pop(peer.descriptor, None)
+            self._strangers.meet(peer.descriptor)
             self._by_descriptor[peer.descriptor] = route
         if peer.identity is None or header.bytes != HEADER or not header.more:
             self._turn_away(peer, "not a ComputeFarm message" if peer.identity else "")
             return None
         body = self._socket.recv()
+        peer.read += _HEADER_BYTES + on_the_wire(len(body))
         data: Buffer | None = None
         if self._socket.getsockopt(zmq.RCVMORE):
             data = self._socket.recv(copy=False).buffer
-            self._skip()
+            peer.read += on_the_wire(len(data))
+            self._skip(peer)
         return Incoming(route, peer.identity, body, data)
 
     def _meet(self, route: Route, header: zmq.Frame) -> _Peer:
-        key, address = _property(header, "User-Id"), _property(header, "Peer-Address")
+        key, address = _property(header, "User-Id"), plain_ip(_property(header, "Peer-Address"))
         peer = _Peer(key, address, int(header.get(zmq.SRCFD)))
         if not key:
             self._refusals.add(address, "", "", "a message without a key")
@@ -229,13 +263,13 @@ class ManagerEnd:
         return peer
 
     def _turn_away(self, peer: _Peer, reason: str) -> None:
-        self._skip()
+        self._skip(peer)
         if reason and peer.identity is not None:
             self._refusals.add(peer.address, peer.key, peer.identity.name, reason)
 
-    def _skip(self) -> None:
+    def _skip(self, peer: _Peer) -> None:
         while self._socket.getsockopt(zmq.RCVMORE):
-            self._socket.recv()
+            peer.read += on_the_wire(len(self._socket.recv(copy=False)))
 
     def send(self, route: Route, body: bytes, data: Buffer | None = None) -> bool:
         """Queue a message; return False when the peer is gone or refused, or its queue is full.
@@ -291,6 +325,47 @@ class ManagerEnd:
             peer.identity, peer.refused = None, True
             hang_up(peer.descriptor)
 
+    def bar(self, key: PublicKey, until: float) -> int:
+        """Hang up on every connection of `key` and let none in until then (wall clock); return how many."""
+        self._barred = {k: end for k, end in self._barred.items() if end > self._clock()}
+        self._barred[key] = until
+        found = [route for route, peer in self._peers.items() if peer.key == key and peer.identity is not None]
+        for route in found:
+            self._departed.append(route)
+            self.drop(route)
+        return len(found)
+
+    def _bar_of(self, key: PublicKey) -> str:
+        until = self._barred.get(key, 0.0)
+        return "it was dropped for flooding a moment ago" if self._clock() < until else ""
+
+    def _look(self) -> None:
+        """Hang up on who sends what never ends, and on who has connected and says nothing."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._pause_s = CALM_S
+        self._strangers.look(now)
+        for route, peer in self._peers.items():
+            unread = peer.unread(now) if peer.identity is not None else 0
+            if unread > UNREAD:
+                text = f"{unread >> 20} MiB came that are no end of a message"
+                self._refusals.add(peer.address, peer.key, peer.identity.name if peer.identity else "", text)
+                self._departed.append(route)
+                self.drop(route)
+            elif unread > UNREAD // 16:
+                self._pause_s = ALERT_S
+        self._look_at = now + self._pause_s
+
+    @property
+    def pause_s(self) -> float:
+        """Return how soon to call `receive` although nothing came."""
+        return self._pause_s
+
+    def connections_of(self, key: PublicKey) -> int:
+        """Return how many live connections a key has."""
+        return sum(1 for peer in self._peers.values() if peer.key == key and peer.identity is not None)
+
     def refusals(self) -> list[Refusal]:
         """Return who was turned away since the last call, equal cases counted together."""
         return self._refusals.take()
@@ -312,26 +387,16 @@ class ManagerEnd:
             was = peer.identity
             self._judge(peer)
             if was is not None and peer.identity is None:
-                self._refusals.add(
-                    peer.address,
-                    peer.key,
-                    was.name,
-                    "its key was revoked, has expired or may not come from there",
-                )
+                known = self._table.find(peer.key)
+                reason = objection(known, peer.address, now) if known else "its key was taken out of the file"
+                self._refusals.add(peer.address, peer.key, was.name, f"{reason}; its connection is closed")
                 peer.refused = True
                 self._departed.append(route)
                 hang_up(peer.descriptor)
 
     def _judge(self, peer: _Peer) -> None:
         entry = self._table.find(peer.key) if self._table is not None and not peer.refused else None
-        if (
-            entry is not None
-            and entry.welcome_from(peer.address)
-            and (entry.invited or not entry.expired(self._clock()))
-        ):
-            peer.identity = entry
-        else:
-            peer.identity = None
+        peer.identity = None if objection(entry, peer.address, self._clock()) else entry
 
     # --- connections that end -------------------------------------------------------------------------
 
@@ -340,7 +405,7 @@ class ManagerEnd:
             return
         for event, value in self._monitor.read():
             if event == zmq.EVENT_ACCEPTED:
-                self._strangers[value] = far_end(value)
+                self._strangers.arrive(value)
             elif event == zmq.EVENT_DISCONNECTED:
                 self._ended(value)
             else:
@@ -349,7 +414,7 @@ class ManagerEnd:
 
     def _ended(self, descriptor: int) -> None:
         failure, self._failure = self._failure, 0
-        address = self._strangers.pop(descriptor, None)
+        address = self._strangers.leave(descriptor)
         route = self._by_descriptor.pop(descriptor, None)
         if route is not None:
             self._ending.append(route)
@@ -374,6 +439,9 @@ class ManagerEnd:
             del self._by_descriptor[peer.descriptor]
         if peer.identity is not None:
             self._departed.append(route)
+
+
+_HEADER_BYTES = on_the_wire(len(HEADER))
 
 
 def _property(frame: zmq.Frame, name: str) -> str:

@@ -7,12 +7,18 @@ import ctypes
 import errno
 import os
 import socket
+import struct
+import sys
 
 import zmq
 
 from computefarm.errors import UsageError
 
-from .addresses import Address
+from .addresses import Address, plain_ip
+
+_TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_RECEIVED_AT = 128
+"""Where Linux (4.1 and later) keeps `tcpi_bytes_received` in `struct tcp_info`."""
 
 
 def shuffle_routes() -> None:
@@ -25,17 +31,47 @@ def shuffle_routes() -> None:
         ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "big")))
 
 
-def hang_up(descriptor: int) -> None:
-    """End a connection (-1: none); ZeroMQ's own thread sees the end and cleans up."""
+def hang_up(descriptor: int, far: tuple[str, int] | None = None) -> None:
+    """End a connection (-1: none), if it still leads to `far`; ZeroMQ's own thread sees the end and cleans up."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as link:
-        link.shutdown(socket.SHUT_RDWR)
+        if far is None or _far(link) == far:
+            link.shutdown(socket.SHUT_RDWR)
 
 
-def far_end(descriptor: int) -> str:
-    """Return the IP address at the other end of a connection, or the empty string if it is gone."""
+def far_end(descriptor: int) -> tuple[str, int]:
+    """Return IP address and port at the other end of a connection; `("", 0)` if it is gone."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as link:
-        return str(link.getpeername()[0])
-    return ""
+        return _far(link)
+    return "", 0
+
+
+def _far(link: socket.socket) -> tuple[str, int]:
+    host, port = link.getpeername()[:2]
+    return plain_ip(str(host)), int(port)
+
+
+def bytes_received(descriptor: int) -> int | None:
+    """Return how many bytes have come in on a connection; None where the system does not tell (Linux does)."""
+    if sys.platform != "linux" or descriptor < 0:
+        return None
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as link:
+            facts = link.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED_AT + 8)
+    except OSError:
+        return None
+    if len(facts) < _RECEIVED_AT + 8:
+        return None
+    return int(struct.unpack_from("=Q", facts, _RECEIVED_AT)[0])
+
+
+def resolved(where: Address) -> str:
+    """Return the endpoint to listen at, which ZeroMQ wants as a number (or as an interface's name)."""
+    host = where.host
+    if not where.is_ipv6:
+        with contextlib.suppress(OSError):
+            host = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    text = str(Address(host, where.port))
+    return text if where.port else text[:-1] + "*"
 
 
 def bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
@@ -43,7 +79,7 @@ def bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
     if error.errno == zmq.EADDRINUSE:
         return UsageError(
             f"port {where.port} of {where.host} is in use: another TaskManager or program listens there",
-            hint=f"cf-taskmanager status    # or another port: --listen tcp://{where.host}:{where.port + 1}",
+            hint=f"cf-taskmanager status    # or another port: --listen {Address(where.host, where.port + 1)}",
         )
     if error.errno == errno.EACCES:
         return UsageError(

@@ -34,6 +34,22 @@ LIMITS = (
 )
 """Socket options of both ends, in milliseconds, messages and bytes."""
 
+MANAGER_LIMITS = (
+    # A peer that does not read holds at most so many chunks, one that floods gets no more than this read ahead.
+    (zmq.SNDHWM, 64),
+    (zmq.RCVHWM, 32),
+    (zmq.BACKLOG, 2048),
+)
+"""What the manager sets besides, on its port: whoever connects may be slow, stuck or hostile."""
+
+UNREAD = 128 * 1024 * 1024
+"""Bytes of one peer that may have come in and not been handed on; beyond, it is sending one endless message."""
+
+
+def on_the_wire(size: int) -> int:
+    """Return the bytes that a frame of `size` takes: the encryption's 33, and the length before it."""
+    return size + (35 if size < 223 else 42)
+
 
 def check_size(body: bytes, data: Buffer | None) -> None:
     """Refuse to send what the other end would drop without a word."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import zmq
 from zmq.utils import z85
 
-from .authorized import Authorized
+from .addresses import plain_ip
+from .authorized import Authorization, Authorized, format_time
 from .keys import PublicKey
 
 ENDPOINT = "inproc://zeromq.zap.01"
@@ -18,6 +19,10 @@ DOMAIN = b"computefarm"
 
 Refuse = Callable[[str, PublicKey, str, str], None]
 """Called with address, key, name, reason."""
+
+
+STRANGER, BARRED = b"400", b"500"
+"""Refused: a key that nobody knows; one that is known and may not connect now."""
 
 
 class Door:
@@ -29,13 +34,16 @@ class Door:
         table: Authorized,
         clock: Callable[[], float],
         refuse: Refuse,
+        barred: Callable[[PublicKey], str] = lambda _key: "",
     ) -> None:
+        """Answer by `table`; `barred` returns why a key in it may not connect for a while."""
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ENDPOINT)
         self._table = table
         self._clock = clock
         self._refuse = refuse
+        self._barred = barred
 
     def answer(self) -> None:
         """Answer all questions that wait."""
@@ -48,42 +56,42 @@ class Door:
 
     def _answer(self, frames: list[bytes]) -> None:
         asker, request = frames[0], frames[3] if len(frames) > 3 else b""
-        key, reason = self._judge(frames)
-        self.socket.send_multipart(
-            [
-                asker,
-                b"",
-                b"1.0",
-                request,
-                b"400" if reason else b"200",
-                b"refused" if reason else b"OK",
-                key.encode(),
-                b"",
-            ]
-        )
+        key, status = self._judge(frames)
+        text = b"OK" if status == b"200" else b"refused"
+        self.socket.send_multipart([asker, b"", b"1.0", request, status, text, key.encode(), b""])
 
-    def _judge(self, frames: list[bytes]) -> tuple[PublicKey, str]:
-        """Return the key, and why it may not connect or the empty string."""
+    def _judge(self, frames: list[bytes]) -> tuple[PublicKey, bytes]:
+        """Return the key, and what to say: 200 lets it in."""
         if len(frames) != 9 or frames[2] != b"1.0" or frames[4] != DOMAIN or frames[7] != b"CURVE":
-            return "", "not a CURVE connection"
-        address = frames[5].decode("ascii", "replace")
+            return "", STRANGER
+        address = plain_ip(frames[5].decode("ascii", "replace"))
         if len(frames[8]) != 32:
-            return "", "not a CURVE key"
+            return "", STRANGER
         key = z85.encode(frames[8]).decode()
         self._table.refresh()
         entry = self._table.find(key)
-        if entry is None:
-            reason = "unknown key"
-        elif not entry.welcome_from(address):
-            reason = f"this key may connect from {', '.join(entry.hosts)} only"
-        elif entry.expired(self._clock()) and not entry.invited:
-            # An expired invitation is let in to be told so; it can do nothing else.
-            reason = "this key has expired"
-        else:
-            return key, ""
+        reason = objection(entry, address, self._clock())
+        if entry is not None and not reason:
+            reason = self._barred(key)
+        if not reason:
+            return key, b"200"
         self._refuse(address, key, entry.name if entry else "", reason)
-        return key, reason
+        return key, BARRED if entry else STRANGER
 
     def close(self) -> None:
         """Stop answering: from now on nobody is let in."""
         self.socket.close(linger=0)
+
+
+def objection(entry: Authorization | None, address: str, wall: float) -> str:
+    """Return why a key may not speak from `address` at `wall` (seconds), or the empty string."""
+    if entry is None:
+        return "unknown key"
+    if entry.revoked:
+        return f"this key was revoked on {format_time(entry.at)}"
+    if not entry.welcome_from(address):
+        return f"this key may connect from {', '.join(entry.hosts)} only"
+    if entry.expired(wall) and not entry.invited:
+        # An expired invitation is let in to be told so; it can do nothing else.
+        return f"this key expired on {format_time(entry.expires_at or 0.0)}"
+    return ""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
@@ -106,17 +105,100 @@ def test_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert table.find(KEY) is None
 
 
-def test_missing_or_unreadable_file_authorises_nobody(tmp_path: Path) -> None:
-    table = Authorized(tmp_path / "authorized")
+def test_missing_file_authorises_nobody_but_for_the_moment_of_being_saved(tmp_path: Path) -> None:
+    now = 0.0
+    table = Authorized(tmp_path / "authorized", clock=lambda: now)
     table.add(entry())
-    table.path.write_bytes(b"\xff\xfe")
-    os.utime(table.path, ns=(1, 1))
+    table.path.rename(tmp_path / "backup")
+    assert not table.refresh()
+    assert table.find(KEY) == entry()
+    now = 1.9
+    (tmp_path / "backup").rename(table.path)
+    table.refresh()
+    now = 10.0
+    assert table.find(KEY) == entry()
+    table.path.unlink()
+    assert not table.refresh()
+    now = 12.5
     assert table.refresh()
     assert table.entries == {}
-    assert [b.reason for b in table.bad] == ["not UTF-8"]
-    table.path.unlink()
-    assert table.refresh()
-    assert (table.entries, table.bad) == ({}, [])
+    assert "nobody is let in" in table.complaints()[0]
+    assert not table.refresh()
+
+
+def test_letters_that_are_no_letters_spoil_their_own_line_only(tmp_path: Path) -> None:
+    table = Authorized(tmp_path / "authorized")
+    table.path.write_bytes(b"client \xff\xfe nonsense\nworker lab7 " + spell(KEY).encode() + b"\n")
+    table.path.chmod(0o600)
+    table.refresh()
+    assert list(table.entries) == [KEY]
+    assert table.complaints()[0].startswith(f"{table.path}:1: this line lets nobody in: ")
+    table.add(entry("client", OTHER))
+    assert table.path.read_bytes().startswith(b"client \xff\xfe nonsense\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["admin", "admin me", "root me KEY", "admin me KEYx", "admin me KEY expires=soon", "admin me KEY hosts=lab",
+             "admin me KEY hosts=", "admin me KEY KEY", "invite:root me KEY", ":admin me KEY", "ADMIN me KEY", "admin,client me KEY",
+             "admin me KEY expires=2031-01-01 expires=2032-01-01", "revoked:admin me KEY", "admin me KEY\x00"],
+)  # fmt: skip
+def test_a_line_of_nonsense_lets_nobody_in_and_locks_nobody_out(tmp_path: Path, line: str) -> None:
+    table = Authorized(tmp_path / "authorized")
+    text = f"worker before {spell(OTHER)}\n{line}\nclient after {spell(KeyPair.make().public)}\n"
+    table.path.write_text(text.replace("KEY", spell(KEY)))
+    table.path.chmod(0o600)
+
+    table.refresh()
+
+    assert [one.name for one in table.entries.values() if not one.revoked] == ["before", "after"]
+    known = table.find(KEY)
+    assert known is None or not any(known.may(role) for role in ("admin", "client", "viewer", "worker"))
+    assert bool(table.complaints()) == (known is None)
+
+
+def test_a_file_that_others_can_write_changes_nothing(tmp_path: Path) -> None:
+    table = Authorized(tmp_path / "authorized")
+    table.add(entry())
+    table.path.write_text(f"admin thief {spell(OTHER)}\n")
+    table.path.chmod(0o622)
+
+    table.refresh()
+
+    assert list(table.entries) == [KEY]
+    assert table.complaints() == [
+        f"{table.path}: others can write it, so its changes do not count: chmod 600 {table.path}"
+    ]
+    table.path.chmod(0o600)
+    table.refresh()
+    assert list(table.entries) == [OTHER]
+
+
+def test_a_revoked_key_is_remembered_by_name_and_may_nothing(tmp_path: Path) -> None:
+    table = Authorized(tmp_path / "authorized")
+    table.add(entry())
+
+    assert [one.role for one in table.remove("lab7", wall=86400.0)] == ["worker"]
+
+    known = table.find(KEY)
+    assert known is not None
+    assert known.revoked
+    assert known.name == "lab7"
+    assert not any(known.may(role) for role in ("worker", "monitor", "client", "viewer", "admin"))
+    assert not known.invited
+    assert table.path.read_text().endswith(f"revoked:worker lab7 {spell(KEY)} at=1970-01-02T00:00:00Z\n")
+    assert table.remove("lab7", wall=1.0) == []
+    table.add(entry())
+    assert table.find(KEY) == entry()
+
+
+def test_comments_after_a_line_stay(tmp_path: Path) -> None:
+    table = Authorized(tmp_path / "authorized")
+    table.path.write_text(f"worker lab7 {spell(KEY)}  # Ada's desk, room 7\n")
+    table.path.chmod(0o600)
+    table.refresh()
+    assert table.find(KEY) == entry()
+    table.add(entry("viewer"))
+    assert table.path.read_text() == f"viewer lab7 {spell(KEY)}  # Ada's desk, room 7\n"
 
 
 def test_editing_keeps_comments_order_and_bad_lines(tmp_path: Path) -> None:
