@@ -1,0 +1,1 @@
+"""Other machines by ssh: logging in, installing there, keeping services there alive."""
