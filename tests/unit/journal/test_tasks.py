@@ -12,7 +12,7 @@ import pytest
 from computefarm.core.commands import JournalFailed, JournalWorks, Record
 from computefarm.core.entries import Cancelled, Ended, Forgotten, JournalEntry, Started, Submitted
 from computefarm.errors import Refused
-from computefarm.journal import files, writer
+from computefarm.journal import compaction, files, reading, writer
 from computefarm.journal.folder import segment_paths
 from computefarm.journal.frames import HEADER_BYTES, Header, put_header
 from computefarm.journal.tasks import JournalDamaged, TaskJournal, take_stock
@@ -420,6 +420,7 @@ def occupied(folder: Path) -> int:
 
 def test_its_size_follows_what_is_alive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(compaction, "PIECE", 1_000_000)  # this writes faster than any farm
     journal = TaskJournal(folder, "f", segment_bytes=20_000)
     reports = Reports()
     journal.start(reports)
@@ -455,8 +456,6 @@ def test_killed_at_any_step_of_a_compaction_it_loses_nothing(
         steps += 1
         if steps == deadly:
             raise Killed
-
-    from computefarm.journal import compaction, reading
 
     for module, name in ((files, "write"), (files, "sync"), (files, "sync_folder")):
         before = getattr(module, name)
