@@ -1,8 +1,8 @@
-"""A seeded world in which one manager, workers and clients talk over bad lines, in virtual time.
+"""A seeded world in which managers, workers and clients talk over bad lines, in virtual time.
 
-Lines are first-in first-out and may be cut at any moment, losing what is in flight; each end finds out later, or never.
-Copies of messages arrive late. Processes crash and come back. Blobs get damaged. Outputs contain the attempt number,
-so that a result taken from the wrong attempt is seen.
+Chaos in the first part, then everything heals and quiet is demanded: every task of a living client ended, nothing
+left at the manager, the workers or on the disk. Outputs contain the attempt's number, so that a result taken
+from the wrong attempt is seen.
 """
 
 from __future__ import annotations
@@ -10,230 +10,212 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from computefarm.codec import encode
-from computefarm.core.commands import (
-    Arrived,
-    Command,
-    Drop,
-    Found,
-    Gone,
-    Keep,
-    LookUp,
-    NotFound,
-    Pin,
-    Send,
-    Unpin,
-    Vanished,
-)
-from computefarm.core.manager import TaskManager
-from computefarm.messages import Halt, LoadReport, Result, Run
 from computefarm.testing.invariants import check
 
-from .processes import LOSSY, ClientProcess, Line, WorkerProcess, digest_of
+from .audit import Audit, Violation
+from .clients import INPUTS, ClientNode
+from .faults import Faults
+from .lines import Process
+from .managers import ManagerNode
+from .nodes import Node
+from .workers import WorkerNode, digest_of
+
+HEALED_S = 300.0
+"""How long after the chaos everything may take to come to its end."""
+
+QUIET_S = 60.0
+"""How long the manager may take to forget what nobody wants any more."""
 
 
 class World:
-    def __init__(
-        self, seed: int, *, workers: int = 3, clients: int = 2, tasks: int = 12, chaos_s: float = 60.0
-    ) -> None:
-        self.random = random.Random(seed)
-        self.stable_names = seed % 2 == 0
+    """Everything there is, from one seed."""
+
+    def __init__(self, seed: int, *, without: Collection[str] = (), trace: bool = False, scale: int = 1) -> None:
+        self.seed = seed
+        self.faults = Faults(seed, without)
+        self.trace: list[str] | None = [] if trace else None
+        self.random = self.stream("world")
         self.now = 0.0
-        self.chaos_s = chaos_s
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.events: list[tuple[float, int, Callable[[], object]]] = []
         self.order = itertools.count()
         self.names = itertools.count()
-        self.blobs: set[bytes] = set()
-        self.cache: dict[bytes, Result] = {}
-        self.lines: dict[str, Line] = {}
-        self.up = True
-        self.epochs = 0
-        self.start_manager()
-        self.workers = [WorkerProcess(self, f"w{i}", f"host{i % 2}") for i in range(workers)]
-        self.clients = [ClientProcess(self, f"c{i}", tasks) for i in range(clients)]
+        self.audit = Audit(self)
+        rng = self.random
+        self.chaos_s = rng.choice([20.0, 40.0, 60.0]) * scale
+        self.workers: list[WorkerNode] = []
+        self.clients: list[ClientNode] = []
+        self.manager = ManagerNode(self)
+        for n in range(rng.choice([1, 2, 3, 3, 4]) * scale):
+            self.workers.append(WorkerNode(self, f"w{n}", f"host{n % 2}", able=n == 0))
+        for n in range(rng.choice([1, 2, 2, 3]) * scale):
+            self.clients.append(ClientNode(self, f"c{n}", rng.choice([3, 6, 9, 12])))
+        self.at(self.chaos_s, self.heal)
+        self.plan_mischief()
         for process in (*self.workers, *self.clients):
-            process.start()
-        self.after(self.random.expovariate(1 / 5), self.mischief)
+            self.after(rng.expovariate(1), process.start)
 
-    @property
-    def chaos(self) -> bool:
-        return self.now < self.chaos_s
+    def stream(self, name: str) -> random.Random:
+        """Return a node's own random numbers."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def count(self) -> int:
+        """Return the next of a row of numbers."""
+        return next(self.names)
+
+    def tell(self, who: str, text: str, *values: object) -> None:
+        """Put a line into the trace, if one is kept."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now:10.4f}  {who:<8} {text % values if values else text}")
 
     # --- time
 
-    def after(self, delay: float, what: Callable[[], None]) -> None:
+    def at(self, when: float, what: Callable[[], object]) -> None:
+        heapq.heappush(self.events, (when, next(self.order), what))
+
+    def after(self, delay: float, what: Callable[[], object]) -> None:
         heapq.heappush(self.events, (self.now + delay, next(self.order), what))
 
-    def live(self, until: float) -> bool:
-        """Let the world go on until every client is content; return whether they are."""
-        while self.events and self.events[0][0] <= until:
-            self.now, _, what = heapq.heappop(self.events)
+    def live(self, until: float, done: Callable[[], bool]) -> bool:
+        """Let the world go on until it is `done`; return whether it is."""
+        events = self.events
+        while events and events[0][0] <= until:
+            self.now, _, what = heapq.heappop(events)
             what()
-            if not self.chaos and all(client.content for client in self.clients):
+            if not self.faults.on and done():
                 return True
         return False
 
-    # --- the manager and its shell
+    # --- the whole story
 
-    def start_manager(self) -> None:
-        self.epochs += 1
-        self.halted: set[tuple[int, int]] = set()
-        self.pins: dict[bytes, int] = {}
-        self.manager = TaskManager("sim", "1", f"epoch{self.epochs}", self.blobs, now=self.now)
-        self.up = True
-        self.wake_manager(self.manager)
-
-    def wake_manager(self, manager: TaskManager) -> None:
-        def ring() -> None:
-            if manager is not self.manager or not self.up:
-                return
-            deadline = manager.next_deadline()
-            if deadline is not None and deadline <= self.now:
-                self.obey(manager.tick(self.now))
-            self.wake_manager(manager)
-
-        deadline = manager.next_deadline()
-        self.after(min(1.0, max(0.001, (deadline or self.now + 1) - self.now)), ring)
-
-    def obey(self, commands: list[Command]) -> None:
-        check(self.manager)
-        for command in commands:
-            match command:
-                case Send():
-                    self.witness(command)
-                    line = self.lines.get(command.peer)
-                    if line is not None:
-                        line.down(encode([command.message]), isinstance(command.message, LOSSY))
-                case Drop():
-                    self.lines.pop(command.peer, None)
-                case LookUp():
-                    self.after(
-                        self.random.expovariate(100), lambda c=command, m=self.manager: self.look_up(m, c)
-                    )
-                case Keep():
-                    assert all(entry.digest in self.blobs for entry in command.result.outputs)
-                    self.cache[command.digest] = command.result
-                case Pin():
-                    for digest in command.digests:
-                        self.pins[digest] = self.pins.get(digest, 0) + 1
-                case Unpin():
-                    for digest in command.digests:
-                        self.pins[digest] -= 1
-                        if self.pins[digest] == 0:
-                            del self.pins[digest]
-
-    def witness(self, command: Send) -> None:
-        """Complain when a second attempt is begun while the first runs on a worker the manager is in touch with."""
-        message = command.message
-        if isinstance(message, Halt):
-            self.halted.add((message.key, message.attempt))
-        if not isinstance(message, Run):
-            return
-        for process in self.workers:
-            worker = self.manager._tables.workers.get(process.name)
-            if (
-                worker is None
-                or process.line is None
-                or worker.peer != process.line.peer
-                or not process.alive
-            ):
-                continue
-            for (key, attempt), run in process.running.items():
-                if key == message.key and run.epoch == message.epoch:
-                    assert (key, attempt) in self.halted, (
-                        f"{process.name} still runs attempt {attempt} of {key}"
-                    )
-
-    def look_up(self, manager: TaskManager, command: LookUp) -> None:
-        if manager is self.manager and self.up:
-            result = self.cache.get(command.digest)
-            fact = NotFound(command.key) if result is None else Found(command.key, result)
-            self.obey(manager.learn(fact, self.now))
-
-    def upload(self, digests: tuple[bytes, ...]) -> None:
-        if self.up:
-            self.blobs.update(digests)
-            self.obey(self.manager.learn(Arrived(digests), self.now))
-
-    def fact(self, fact: Gone | Vanished) -> None:
-        if self.up:
-            self.obey(self.manager.learn(fact, self.now))
-
-    # --- the end
+    def run(self) -> None:
+        """Live through chaos, healing and farewell; raise `AssertionError` when a promise is broken."""
+        if not self.live(self.chaos_s + HEALED_S, lambda: all(client.content for client in self.clients)):
+            raise Violation(f"not every task has ended: {self.story()}")
+        check(self.manager.core)
+        for client in self.clients:
+            client.leave()
+        if not self.live(self.now + QUIET_S, lambda: not self.leftovers()):
+            raise Violation(f"left at the end: {self.leftovers()}")
 
     def story(self) -> str:
         """Tell why it is not over."""
-        open_tasks = [
-            self.manager.explain(client.name, str(number))
+        core = self.manager.core
+        waits = [
+            core.explain(client.boot, f"t{number}")
             for client in self.clients
-            for number in client.session._open
+            for number in sorted(client.session._open)
         ]
-        return f"{open_tasks} {self.manager.status(self.now)}"
-
-    def say_goodbye(self) -> None:
-        """Let all clients leave, and what is in flight arrive."""
-        for client in self.clients:
-            client.obey(client.session.leave(self.now))
-            client.alive = False
-        until = self.now + 60
-        while self.events and self.events[0][0] <= until:
-            self.now, _, what = heapq.heappop(self.events)
-            what()
+        missing = {c.name: sorted(set(range(len(c.plans))) - set(c.had)) for c in self.clients}
+        return f"{missing} {waits} {core.status(self.manager.now)}"
 
     def leftovers(self) -> list[str]:
-        """Name everything the manager still holds for nobody."""
-        tables = self.manager._tables
+        """Name everything that is still held for nobody."""
+        core = self.manager.core
+        tables = core._tables
         held = {
             "tasks": tables.tasks,
             "sessions": tables.sessions,
             "actions": tables.by_action,
-            "pins": self.pins,
+            "pins": self.manager.pins,
             "busy queues": tables.queues.busy,
-            "wanted": self.manager._wants._wanted,
-            "sent ahead": self.manager._dispatch._ahead,
+            "wanted": core._wants._wanted,
+            "sent ahead": core._dispatch._ahead,
+            "slots taken": {w.name: w.used for w in tables.workers.values() if w.used},
             "live charges": {h.host: 1 for h in tables.hosts.values() if h.ledger.live},
-            "unsettled results": {w.name: 1 for w in self.workers if w.session.unsettled},
+            "held messages": self.manager.held,
+            "attempts": {w.name: 1 for w in self.workers if w.hands},
+            "unsettled results": {w.name: 1 for w in self.workers if w.alive and w.session.unsettled},
+            "journal": self.manager.disk.owed(),
         }
         return [f"{name}: {list(what)[:5]}" for name, what in held.items() if what]
 
     # --- mischief
 
-    def mischief(self) -> None:
-        if not self.chaos:
-            return
-        self.after(self.random.expovariate(1 / 4), self.mischief)
-        match self.random.randrange(9):
-            case 0 | 1:
-                self.random.choice(self.workers).crash()
-            case 2 | 3:
-                line = self.random.choice([p.line for p in (*self.workers, *self.clients)])
-                if line is not None:
-                    line.cut()
-            case 4:
-                process = self.random.choice(self.workers)
-                if process.alive:
-                    process.obey(process.session.leave(self.now))
-            case 5:
-                damaged = digest_of("input", self.random.randrange(6))
-                if damaged in self.blobs:
-                    self.blobs.discard(damaged)
-                    self.fact(Vanished((damaged,)))
-            case 6:
-                client = self.random.choice(self.clients)
-                if client.session.unfinished:
-                    client.obey(
-                        client.session.cancel([self.random.choice(sorted(client.session._open))], self.now)
-                    )
-            case 7 if self.random.random() < 0.3:
-                self.up = False
-                self.lines.clear()
-                self.after(self.random.uniform(0.1, 12), self.start_manager)
-            case _:
-                process = self.random.choice(self.workers)
-                if process.line is not None:
-                    report = LoadReport(
-                        process.host, process.host, self.random.random() * 2, 4, 8 << 30, 8 << 30
-                    )
-                    process.line.send(report)
+    def plan_mischief(self) -> None:
+        """Let each kind of fault that is drawn at random times strike again and again."""
+        workers, clients, lines = self.workers, self.clients, self.lines
+        strikes: tuple[tuple[str, float, Callable[[random.Random], object]], ...] = (
+            ("crash", 12, lambda rng: rng.choice(workers).crash()),
+            ("client-crash", 25, lambda rng: rng.choice(clients).crash()),
+            ("restart", 15, lambda rng: self.manager.crash()),
+            ("cut", 8, lambda rng: [line.cut() for line in lines(rng)]),
+            ("one-way", 15, lambda rng: [line.swallows.add(rng.choice(["up", "down"])) for line in lines(rng)]),
+            ("stall", 10, lambda rng: [line.stall(rng.choice(["up", "down"]), rng.uniform(1, 12)) for line in lines(rng)]),
+            ("freeze", 12, lambda rng: rng.choice(self.nodes()).freeze(rng.choice([1, 5, 15]) * rng.random())),
+            ("disk-full", 30, self.fill_disk),
+            ("slow-disk", 20, self.slow_disk),
+            ("blobs", 8, self.lose_blob),
+            ("sick", 20, self.sicken),
+            ("drain", 15, lambda rng: self.drain(rng.choice(workers))),
+            ("cancel", 8, lambda rng: self.cancel(rng.choice(clients))),
+            ("load", 3, lambda rng: self.report(rng.choice(workers))),
+        )  # fmt: skip
+        for kind, mean_s, strike in strikes:
+            if kind in self.faults.kinds:
+                self.strike_again(self.faults.streams[kind], 1 / mean_s, strike)
+
+    def strike_again(self, rng: random.Random, rate: float, strike: Callable[[random.Random], object]) -> None:
+        def struck() -> None:
+            if self.faults.on:
+                strike(rng)
+                self.strike_again(rng, rate, strike)
+
+        self.after(rng.expovariate(rate), struck)
+
+    def heal(self) -> None:
+        """The end of all mischief."""
+        self.tell("world", "heals")
+        self.faults.on = False
+        self.manager.disk.slow = False
+        if self.manager.disk.full:
+            self.manager.do(self.manager.journal_space)
+        for node in self.nodes():
+            node.thaw()
+
+    def nodes(self) -> list[Node]:
+        return [self.manager, *self.workers, *self.clients]
+
+    def lines(self, rng: random.Random) -> list:
+        """Return the line of somebody, if there is one."""
+        process: Process = rng.choice([*self.workers, *self.clients])
+        if process.line is None:
+            return []
+        self.tell("world", "something happens to the line of %s", process.name)
+        return [process.line]
+
+    def fill_disk(self, rng: random.Random) -> None:
+        manager, life = self.manager, self.manager.life
+        if manager.alive and not manager.disk.full:
+            self.tell("world", "the disk is full")
+            manager.disk.full = True
+            self.after(
+                rng.uniform(1, 15), lambda: manager.life == life and manager.disk.full and manager.do(manager.journal_space)
+            )
+
+    def slow_disk(self, rng: random.Random) -> None:
+        disk = self.manager.disk
+        disk.slow = True
+        self.after(rng.uniform(2, 10), lambda: setattr(disk, "slow", False))
+
+    def lose_blob(self, rng: random.Random) -> None:
+        blobs = [digest_of("input", n) for n in range(INPUTS)]
+        if rng.random() < 0.3:
+            blobs = sorted(self.manager.blobs)
+        if blobs and self.manager.alive:
+            self.manager.vanish(rng.choice(blobs))
+
+    def sicken(self, rng: random.Random) -> None:
+        worker = rng.choice(self.workers)
+        self.tell(worker.name, "fails everything from now on")
+        worker.sick_until = self.now + rng.uniform(3, 15)
+
+    def drain(self, worker: WorkerNode) -> None:
+        worker.do(worker.drain)
+
+    def cancel(self, client: ClientNode) -> None:
+        client.do(client.cancel)
+
+    def report(self, worker: WorkerNode) -> None:
+        worker.do(worker.report)

@@ -1,0 +1,276 @@
+"""An observer who sees everything at once, which nobody in the world can, and says when a promise is broken.
+
+*A task's outputs are taken exactly once. A task may be started more than once, never knowingly twice at the
+same time. An accepted submission survives the manager. A failure is never reported as success.*
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from computefarm.codec import action_digest
+from computefarm.core.commands import Record, Send
+from computefarm.core.entries import Ended, Forgotten, JournalEntry, Started
+from computefarm.messages import (
+    Accepted,
+    Done,
+    FromManager,
+    Halt,
+    Outcome,
+    Result,
+    Run,
+    Settled,
+    TaskSpec,
+    ToManager,
+)
+
+from .disk import keys_of
+
+if TYPE_CHECKING:
+    from .clients import ClientNode
+    from .lines import Line, Process
+    from .managers import ManagerNode
+    from .workers import WorkerNode
+    from .world import World
+
+KILLERS = 3
+"""Losses after which a task may be given up."""
+
+_Task = tuple[int, int]
+"""Lineage and key."""
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """One end of a command, as the worker that ran it saw it."""
+
+    run: Run
+    result: Result
+    action: bytes
+
+
+class Audit:
+    """What happened, and what follows from it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.runs: dict[tuple[str, int, int], list[Ran]] = {}
+        """By epoch, key and attempt; more than one is a broken promise already."""
+        self.made: dict[bytes, Ran] = {}
+        """By output."""
+        self.specs: dict[tuple[str, int], TaskSpec] = {}
+        self.told: dict[tuple[str, int], Done] = {}
+        """What each client has heard first."""
+        self.users: set[tuple[str, int]] = set()
+        """What clients have told their users."""
+        self.differing = 0
+        """Ends that differ from what the client had heard before, which it ignores."""
+        self.keys: dict[tuple[str, int], _Task] = {}
+        """What the manager called each client's task when it last spoke of it."""
+        self.last: dict[_Task, tuple[str, int]] = {}
+        """The attempt that was started last: epoch and number."""
+        self.taken: dict[_Task, tuple[str, int]] = {}
+        """The result that the manager has recorded last: epoch and number of the attempt."""
+        self.ended: set[_Task] = set()
+        """Tasks whose result a worker has let go of, because the manager said that it is safe."""
+        self.accepted: dict[_Task, tuple[str, int]] = {}
+        """Tasks that a client was told are safe."""
+        self.forgotten: set[_Task] = set()
+        self.redone: set[_Task] = set()
+        """Ended tasks whose outputs were lost with the manager, which must run again."""
+        self.cancelled: set[tuple[str, int]] = set()
+        self.halted: set[tuple[int, int, int]] = set()
+        self.lineages: dict[str, int] = {}
+        """By epoch."""
+        self.counts: dict[str, int] = {}
+
+    def demand(self, holds: bool, text: str, *values: object) -> None:
+        """Complain unless it holds."""
+        if not holds:
+            raise Violation(text % values)
+
+    # --- clients
+
+    def submits(self, client: ClientNode, spec: TaskSpec) -> None:
+        """A user wants a task."""
+        self.specs[client.boot, spec.task] = spec
+
+    def cancels(self, session: str, number: int) -> None:
+        """Somebody gives a task up."""
+        self.world.tell("user", "cancels task %d of %s", number, session)
+        self.cancelled.add((session, number))
+
+    def heard(self, process: Process, message: FromManager) -> None:
+        """A message has reached a process."""
+        self.world.tell(process.name, "hears %s", message)
+        match message:
+            case Done():
+                name = (message.session, message.task)
+                if self.told.setdefault(name, message).result != message.result:
+                    self.differing += 1
+            case Settled():
+                for key, attempt in message.attempts:
+                    self._settled(process, message.epoch, key, attempt)
+            case Accepted():
+                for number in message.tasks:
+                    self.accepted[self.keys[message.session, number]] = (message.session, number)
+
+    def tells(self, client: ClientNode, done: Done) -> None:
+        """A client takes an end for true."""
+        name = (done.session, done.task)
+        self.demand(name not in self.users, "task %s of %s ends twice: %s", done.task, done.session, done)
+        self.users.add(name)
+        self.world.tell(client.name, "task %d: %s %s", done.task, done.result.outcome.value, done.result.reason)
+        self.counts[done.result.outcome] = self.counts.get(done.result.outcome, 0) + 1
+        result = done.result
+        match result.outcome:
+            case Outcome.SUCCEEDED:
+                self._success(done, self.specs[name])
+            case Outcome.CANCELLED:
+                self.demand(name in self.cancelled, "nobody cancelled task %s of %s: %s", done.task, name[0], done)
+            case Outcome.LOST:
+                losses = sum(past.outcome == "lost" for past in done.attempts)
+                self.demand(losses >= KILLERS, "given up after %d losses: %s", losses, done)
+            case _ if result.reason.startswith("attempt") and not done.cached:
+                last = done.attempts[-1]
+                self.demand(
+                    result.reason.split(":")[0] == f"attempt {last.attempt}", "not the last attempt's: %s", done
+                )
+            case _:
+                pass
+
+    def _success(self, done: Done, spec: TaskSpec) -> None:
+        self.demand(bool(done.result.outputs), "a success without outputs: %s", done)
+        ran = self.made.get(done.result.outputs[0].digest)
+        self.demand(ran is not None, "outputs that nobody made: %s", done)
+        assert ran is not None
+        self.demand(ran.result.outcome is Outcome.SUCCEEDED, "a failure reported as success: %s", done)
+        self.demand(ran.action == action_digest(spec.action), "the outputs of another task: %s", done)
+        if not done.cached:
+            last = done.attempts[-1]
+            self.demand(last.outcome == "succeeded", "a success without a successful attempt: %s", done)
+            self.demand(
+                last.attempt == ran.run.attempt,
+                "the outputs of attempt %d were taken as those of attempt %d: %s", ran.run.attempt, last.attempt, done,
+            )  # fmt: skip
+
+    def lost_outputs(self, client: ClientNode, done: Done) -> None:
+        """The manager has said that a task succeeded and cannot deliver its outputs."""
+        self.world.tell(client.name, "task %d: the outputs are lost; anew", done.task)
+        kinds = self.world.faults.kinds
+        self.demand(bool(kinds & {"blobs", "power"}), "a success without its outputs: %s", done)
+
+    # --- workers
+
+    def _settled(self, process: Process, epoch: str, key: int, attempt: int) -> None:
+        """A worker lets go of a result: when it was the one taken, the task must never run again."""
+        epoch = epoch or self.world.manager.epoch
+        lineage = self.lineages.get(epoch)
+        if lineage is not None and self.taken.get((lineage, key)) == (epoch, attempt):
+            self.ended.add((lineage, key))
+
+    def begins(self, worker: WorkerNode, run: Run) -> None:
+        """A command is started."""
+        self.world.tell(worker.name, "runs attempt %d of %d (%s)", run.attempt, run.key, run.epoch)
+        running = [each.run.cpus for each in worker.hands.values() if each.running]
+        fits = sum(running) <= worker.slots or len(running) == 1
+        self.demand(fits, "%s has %d slots and runs %s", worker.name, worker.slots, running)
+
+    def ran(self, worker: WorkerNode, run: Run, result: Result) -> None:
+        """A command has ended."""
+        self.world.tell(worker.name, "attempt %d of %d ends: %s", run.attempt, run.key, result.outcome.value)
+        ran = Ran(run, result, action_digest(run.action))
+        self.runs.setdefault((run.epoch, run.key, run.attempt), []).append(ran)
+        for entry in result.outputs:
+            self.made[entry.digest] = ran
+
+    # --- the manager
+
+    def told_manager(self, line: Line, message: ToManager) -> None:
+        """A message has reached the manager."""
+        self.world.tell("manager", "hears of %s: %s", line.process.name, message)
+
+    def decided(self, manager: ManagerNode, command: Send) -> None:
+        """The manager means to say something."""
+        message = command.message
+        self.world.tell("manager", "to %s (after %d): %s", command.peer, command.after, message)
+        lineage = manager.lineages
+        match message:
+            case Run():
+                self.lineages[message.epoch] = lineage
+                self._starts(manager, message)
+            case Halt():
+                self.halted.add((lineage, message.key, message.attempt))
+            case Done():
+                session = manager.core._tables.sessions[message.session]
+                self.keys[message.session, message.task] = (lineage, session.tasks[message.task])
+            case Accepted():
+                session = manager.core._tables.sessions[message.session]
+                for number in message.tasks:
+                    self.keys[message.session, number] = (lineage, session.tasks[number])
+
+    def _starts(self, manager: ManagerNode, message: Run) -> None:
+        """Complain when a task is started that has ended, or that still runs on a worker in touch."""
+        lineage = manager.lineages
+        self.demand((lineage, message.key) not in self.ended, "a finished task runs again: %s", message)
+        if message.attempt == 1:
+            return
+        for worker in self.world.workers:
+            known = manager.core._tables.workers.get(worker.name)
+            if not worker.alive or worker.line is None or known is None:
+                continue
+            if not known.peer or known.peer != worker.line.peer:
+                continue
+            for execution in worker.hands.values():
+                run = execution.run
+                if run.key == message.key and self.lineages[run.epoch] == lineage:
+                    self.demand(
+                        (lineage, run.key, run.attempt) in self.halted,
+                        "%s still runs attempt %d of %d: %s", worker.name, run.attempt, run.key, message,
+                    )  # fmt: skip
+
+    def records(self, manager: ManagerNode, record: Record) -> None:
+        """The manager writes something down."""
+        self.world.tell("manager", "records %s", record)
+        entry, lineage = record.entry, manager.lineages
+        if isinstance(entry, Forgotten):
+            self.forgotten.update((lineage, key) for key in entry.keys)
+        elif isinstance(entry, Started):
+            self.last[lineage, entry.key] = (entry.epoch, entry.attempt)
+        elif isinstance(entry, Ended) and not entry.done.cached and (lineage, entry.key) in self.last:
+            self.taken[lineage, entry.key] = self.last[lineage, entry.key]
+
+    def restored(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
+        """A new manager has read the journal: what was promised must be there."""
+        lineage = manager.lineages
+        known = {key for entry in survived for key in keys_of(entry)}
+        highest = max(known, default=0)
+        for book in (self.taken, self.last):  # a key whose submission was not synced is given again
+            for task in [task for task in book if task[0] == lineage and task[1] > highest]:
+                del book[task]
+        self.ended -= {task for task in self.ended if task[0] == lineage and task[1] > highest}
+        self._ends(manager, survived)
+        here = set(manager.core._tables.tasks)
+        for task, (session, number) in self.accepted.items():
+            key = task[1]
+            if task[0] == lineage and task not in self.forgotten:
+                self.demand(key in here, "task %d of %s was accepted and is lost%s", number, session,
+                            "" if key in known else " from the journal")  # fmt: skip
+
+    def _ends(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
+        """Complain of a second end, unless the outputs of the first were found to be lost at some restart."""
+        ended: dict[int, Ended] = {}
+        for entry in survived:
+            if isinstance(entry, Ended):
+                allowed = entry.key not in ended or (manager.lineages, entry.key) in self.redone
+                self.demand(allowed, "the journal has two ends of task %d", entry.key)
+                ended[entry.key] = entry
+        for key, entry in ended.items():
+            if any(output.digest not in manager.blobs for output in entry.done.result.outputs):
+                self.redone.add((manager.lineages, key))
+                self.ended.discard((manager.lineages, key))
