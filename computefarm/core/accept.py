@@ -11,15 +11,16 @@ from computefarm.messages import (
     Digest,
     Done,
     Finished,
-    Halt,
     Outcome,
     Result,
     Settled,
     TaskKey,
+    TaskSpec,
 )
 
 from .commands import Keep, PeerId, Pin, Unpin
 from .dispatch import Dispatch
+from .entries import Cancelled, Ended, Submitted
 from .state import Attempt, Avoidance, Session, Task, TaskState, Worker
 from .tables import Tables
 from .wants import Wants
@@ -53,7 +54,7 @@ class Accept:
         """An attempt ended by itself."""
         task = self._expected(worker, message.key, message.attempt, message.epoch, now)
         if task is None or task.live is None:
-            self._settle(worker.peer, message.key, message.attempt, now)
+            self._settle(worker.peer, message.key, message.attempt, message.epoch, now)
             return
         attempt = task.live
         if attempt.result is not None:
@@ -87,7 +88,7 @@ class Accept:
         if (
             task is None
             or attempt is None
-            or (attempt.attempt, attempt.worker) != (message.attempt, worker.name)
+            or not self.current(attempt, worker, message.attempt, message.epoch)
             or attempt.result is not None
         ):
             return
@@ -118,7 +119,7 @@ class Accept:
             for task in self._wants.waiting_for(digest):
                 attempt = task.live
                 if attempt is not None and attempt.worker == worker.name:
-                    self._settle(worker.peer, attempt.key, attempt.attempt, now)
+                    self._settle(worker.peer, attempt.key, attempt.attempt, attempt.epoch, now)
                     self.lost(attempt, "the worker could not deliver its outputs", now, blame=True)
 
     # --- losses ---------------------------------------------------------------------------------------
@@ -169,8 +170,9 @@ class Accept:
             self._conclude(task, attempt, attempt.result, now)
         elif not attempt.halted:
             attempt.halted = True
-            halt = Halt(attempt.key, attempt.attempt, reason or "cancelled")
-            self._tables.say(self._tables.workers[attempt.worker].peer, halt, now)
+            self._dispatch.halt(attempt, reason or "cancelled", now)
+            if self._tables.journalled:
+                self._tables.record(Cancelled((task.key,), reason))
 
     def detach(self, task: Task, now: float) -> Task:
         """Make `task`'s submission stand alone; return the entry it stands in now.
@@ -198,18 +200,49 @@ class Accept:
             setattr(heir, field, mine)
         for entry in (task, heir):
             entry.session.tasks[entry.number] = entry.key
+            self.write_down(entry, now)
         if queued:
             self._dispatch.enter(task, now)
         if task.lacking:
             self._wants.moved()
         return heir
 
-    def taken(self, session: Session, numbers: tuple[int, ...]) -> None:
-        """The client has these results: forget the tasks."""
+    def taken(self, session: Session, numbers: tuple[int, ...], now: float) -> None:
+        """The client has these results: forget the tasks.
+
+        It may have one that we do not know of any more, for we were started again just after we had passed it
+        on: then nobody needs another.
+        """
         for number in numbers:
             key = session.tasks.get(number)
-            if key is not None and self._tables.tasks[key].state is TaskState.ENDED:
-                self._forget(self._tables.tasks[key])
+            if key is None:
+                continue
+            task = self._tables.tasks[key]
+            if task.state is TaskState.ENDED:
+                self._forget(task)
+            else:
+                self.cancel(task, "its client has the result already", now)
+
+    def write_down(self, task: Task, now: float) -> None:
+        """Have the journal know what was submitted, as it stands in the tables now."""
+        if not self._tables.journalled:
+            return
+        spec = TaskSpec(
+            task.number,
+            task.name,
+            0,
+            task.action,
+            task.priority,
+            task.retries,
+            read_cache=task.read_cache,
+            write_cache=task.write_cache,
+            kind=task.kind.name,
+        )
+        session = task.session
+        at = now + self._tables.wall_offset
+        need = task.queue.need
+        entry = Submitted(task.key, session.name, session.owner, spec, need, at, session.lease_s)
+        self._tables.record(entry, urgent=True)
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -259,8 +292,12 @@ class Accept:
         task.done = Done(session.name, task.number, result, cached, name, hostname, queued_s, past)
         if session.closed:
             self._forget(task)
-        else:
-            self._tables.say(session.peer, task.done, now)
+            return
+        if self._tables.journalled:
+            # The worker holds a result until this is synced. The client need not wait for it: if it is lost,
+            # what the client says of the task later tells us that it has the result.
+            self._tables.record(Ended(task.key, task.done), urgent=worker is not None)
+        self._tables.say(session.peer, task.done, now)
 
     def unpin_inputs(self, task: Task) -> None:
         """Undo the pin of a task's inputs."""
@@ -275,7 +312,10 @@ class Accept:
         worker = self._tables.workers[attempt.worker]
         self._wants.forget(task)
         self._dispatch.release(attempt, now)
-        self._settle(worker.peer, attempt.key, attempt.attempt, now)
+        self._take(task, attempt, worker, result, now)
+        self._settle(worker.peer, attempt.key, attempt.attempt, attempt.epoch, now)
+
+    def _take(self, task: Task, attempt: Attempt, worker: Worker, result: Result, now: float) -> None:
         record = self._record(attempt, worker, result.outcome.value, result.reason, result.run_s, now)
         task.past += (record,)
         if task.cancelled is not None:
@@ -297,18 +337,24 @@ class Accept:
     def _expected(self, worker: Worker, key: TaskKey, attempt: int, epoch: str, now: float) -> Task | None:
         """Return the task whose present attempt this is; an attempt given up but not replaced yet counts."""
         task = self._tables.tasks.get(key)
-        if task is None or (epoch and epoch != self._tables.epoch):
+        if task is None:
             return None
-        if self.adoptable(task, worker, attempt):
+        if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
             self.adopt(task, worker, now)
         live = task.live
-        if live is None or (live.attempt, live.worker) != (attempt, worker.name):
-            return None
-        return task
+        return task if live is not None and self.current(live, worker, attempt, epoch) else None
 
-    def adoptable(self, task: Task, worker: Worker, attempt: int) -> bool:
+    def current(self, live: Attempt, worker: Worker, attempt: int, epoch: str) -> bool:
+        """Return whether a worker that speaks of `attempt` means the live one; an empty epoch is ours."""
+        return (
+            live.attempt == attempt
+            and live.worker == worker.name
+            and live.epoch == (epoch or self._tables.epoch)
+        )
+
+    def adoptable(self, task: Task, worker: Worker, attempt: int, epoch: str) -> bool:
         """Return whether this is the task's last attempt, given up as lost, with no other in its place."""
-        if not task.queued or (task.attempt, task.worker) != (attempt, worker.name):
+        if not task.queued or (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
             return False
         settled = task.past and task.past[-1].attempt == attempt and task.past[-1].outcome != "lost"
         return not settled
@@ -325,8 +371,10 @@ class Accept:
         started_at = attempt.sent_at + self._tables.wall_offset
         return Past(attempt.attempt, worker.name, worker.hostname, outcome, reason, started_at, run_s)
 
-    def _settle(self, peer: PeerId, key: TaskKey, attempt: int, now: float) -> None:
-        self._tables.say(peer, Settled(((key, attempt),)), now)
+    def _settle(self, peer: PeerId, key: TaskKey, attempt: int, epoch: str, now: float) -> None:
+        """Let a worker forget a result once the journal has it; of a copy, the first may be on its way."""
+        settled = Settled(((key, attempt),), self._tables.abroad(epoch) if epoch else "")
+        self._tables.say(peer, settled, now, self._tables.promised)
 
     def _cancelled(self, task: Task) -> Result:
         return Result(Outcome.CANCELLED, reason=task.cancelled or "cancelled")
@@ -350,6 +398,8 @@ class Accept:
             self._tables.do(Unpin(tuple(entry.digest for entry in done.result.outputs)))
         del self._tables.tasks[task.key]
         del session.tasks[task.number]
+        if self._tables.journalled:
+            self._tables.forgotten.append(task.key)
         session.remembered[task.number] = (task.name, task.past)
         if len(session.remembered) > REMEMBERED:
             del session.remembered[next(iter(session.remembered))]

@@ -6,11 +6,25 @@ import math
 
 from computefarm.codec import action_digest, decode_action
 from computefarm.errors import ProtocolError
-from computefarm.messages import Action, Digest, Need, Outcome, Result, Submit, TaskSpec
+from computefarm.messages import (
+    Accepted,
+    Action,
+    Digest,
+    Done,
+    Need,
+    Obstacle,
+    Outcome,
+    Result,
+    Submit,
+    TaskKey,
+    TaskSpec,
+    Waiting,
+)
 
 from .accept import Accept
 from .commands import Found, LookUp, PeerId, Pin
 from .dispatch import Dispatch
+from .entries import Submitted
 from .state import Queue, Session, Task, TaskState
 from .tables import Tables
 from .versions import parse_constraint
@@ -32,13 +46,64 @@ class Admission:
         if any(not 0 <= spec.need < len(queues) for spec in message.tasks):
             return "a task refers to a need that the message does not have"
         faults = [_fault(need) for need in message.needs]
+        session.lease_s = message.lease_s
+        put_off: dict[Need, list[int]] = {}
         for spec in message.tasks:
             key = session.tasks.get(spec.task)
-            if key is None:
+            if key is None and self._tables.journal_fault:
+                put_off.setdefault(message.needs[spec.need], []).append(spec.task)
+            elif key is None:
                 self._admit(session, spec, queues[spec.need], faults[spec.need], now)
             elif (done := self._tables.tasks[key].done) is not None:
                 self._tables.say(session.peer, done, now)
+        if put_off:
+            self._put_off(session, put_off, now)
+        if self._tables.journalled:
+            known = tuple([spec.task for spec in message.tasks if spec.task in session.tasks])
+            if known:
+                self._tables.say(session.peer, Accepted(session.name, known), now, self._tables.promised)
         return None
+
+    def resume(self, now: float) -> None:
+        """The journal can be written again: let clients know, for they will submit again what was put off."""
+        for session in self._tables.sessions.values():
+            put_off, session.put_off = session.put_off or {}, None
+            for need, numbers in put_off.items():
+                over = Waiting(session.name, tuple(numbers), need, (), True, True)
+                self._tables.say(session.peer, over, now)
+
+    def restored(
+        self, key: TaskKey, session: Session, spec: TaskSpec, queue: Queue, done: Done | None, now: float
+    ) -> Task:
+        """Enter a task that the journal knows, as ended when `done` says how.
+
+        Raises `ProtocolError` when the action of one that has not ended cannot be read.
+        """
+        if done is None:
+            self._pin(decode_action(spec.action))
+        task = self._task(key, session, spec, queue, action_digest(spec.action), now)
+        if done is not None:
+            task.move(TaskState.ENDED)
+            task.action = b""
+            task.past = done.attempts
+            queue.tasks -= 1
+            session.unended -= 1
+            task.done = done
+        return task
+
+    def go_on(self, task: Task, now: float) -> None:
+        """Bring a task that is in the tables only as far as the queue."""
+        if not (task.merges and self._follow(task)):
+            if task.read_cache:
+                task.looking = True
+                self._tables.do(LookUp(task.key, task.digest))
+            else:
+                self._complete_or_wait(task, now)
+
+    def lead(self, task: Task) -> None:
+        """Let identical actions share the run of this task, if they share none yet."""
+        if task.merges:
+            self._tables.by_action.setdefault(task.digest, task.key)
 
     def found(self, fact: Found, now: float) -> None:
         """The result cache has an answer; it counts when everything it names is still there."""
@@ -90,9 +155,35 @@ class Admission:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _admit(self, session: Session, spec: TaskSpec, queue: Queue, fault: str | None, now: float) -> None:
-        digest = action_digest(spec.action)
+        key = self._tables.new_key()
+        task = self._task(key, session, spec, queue, action_digest(spec.action), now)
+        if self._tables.journalled:
+            at = now + self._tables.wall_offset
+            entry = Submitted(key, session.name, session.owner, spec, queue.need, at, session.lease_s)
+            self._tables.record(entry, urgent=True)
+        try:
+            action = decode_action(spec.action)
+        except ProtocolError as error:
+            task.action = b""
+            self._accept.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
+            return
+        self._pin(action)
+        fault = fault or _contradiction(action, queue.need)
+        if fault is not None:
+            self._accept.end(task, Result(Outcome.FAILED, reason=fault), now)
+        elif not (task.merges and self._follow(task)):
+            if spec.read_cache:
+                task.looking = True
+                self._tables.do(LookUp(task.key, task.digest))
+            else:
+                self._complete_or_wait(task, now, action)
+
+    def _task(
+        self, key: TaskKey, session: Session, spec: TaskSpec, queue: Queue, digest: Digest, now: float
+    ) -> Task:
+        """Return a new entry in all tables."""
         task = Task(
-            key=self._tables.new_key(),
+            key=key,
             number=spec.task,
             name=spec.name,
             session=session,
@@ -103,6 +194,7 @@ class Admission:
             priority=0.0 if math.isnan(spec.priority) else spec.priority,
             retries=spec.retries,
             merges=spec.read_cache and spec.write_cache,
+            read_cache=spec.read_cache,
             write_cache=spec.write_cache,
             queued_at=now,
         )
@@ -110,23 +202,20 @@ class Admission:
         session.tasks[task.number] = task.key
         session.unended += 1
         queue.tasks += 1
-        try:
-            action = decode_action(spec.action)
-        except ProtocolError as error:
-            task.action = b""
-            self._accept.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
-            return
+        return task
+
+    def _pin(self, action: Action) -> None:
         if action.inputs:
             self._tables.do(Pin(tuple([entry.digest for entry in action.inputs])))
-        fault = fault or _contradiction(action, queue.need)
-        if fault is not None:
-            self._accept.end(task, Result(Outcome.FAILED, reason=fault), now)
-        elif not (task.merges and self._follow(task)):
-            if spec.read_cache:
-                task.looking = True
-                self._tables.do(LookUp(task.key, digest))
-            else:
-                self._complete_or_wait(task, now, action)
+
+    def _put_off(self, session: Session, tasks: dict[Need, list[int]], now: float) -> None:
+        """Say why these are not accepted now; remember their numbers only, for the client has the rest."""
+        session.put_off = session.put_off or {}
+        fault = Obstacle("host", "manager", f"nothing new is accepted: {self._tables.journal_fault}")
+        for need, numbers in tasks.items():
+            session.put_off.setdefault(need, {}).update(dict.fromkeys(numbers))
+            waiting = Waiting(session.name, tuple(numbers), need, (fault,), True, True)
+            self._tables.say(session.peer, waiting, now)
 
     def _follow(self, task: Task) -> bool:
         """Share the run of an identical action that has not ended, or be the one others share."""

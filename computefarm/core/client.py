@@ -45,6 +45,8 @@ from computefarm.messages import (
     Welcome,
 )
 
+from .beats import LEASE_BEATS, NEWS_BEATS
+
 BATCH_TASKS = 1000
 """Tasks in one `Submit`, at most."""
 
@@ -53,12 +55,6 @@ BATCH_BYTES = 1024 * 1024
 
 BATCH_NUMBERS = 10_000
 """Task numbers in one `Taken`, at most."""
-
-SILENT_S = 10.0
-"""Seconds without a word of the manager before the user is told."""
-
-SILENT_BEATS = 3
-"""Heartbeats of silence after which the connection is given up and made again."""
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -113,10 +109,18 @@ ClientCommand = Say | Tell | Reconnect
 class ClientSession:
     """What one client has submitted and what has become of it."""
 
-    def __init__(self, session: str, heartbeat_s: float = 2.0, *, now: float = 0.0) -> None:
+    def __init__(
+        self, session: str, heartbeat_s: float = 2.0, *, now: float = 0.0, lease_s: float = 0.0
+    ) -> None:
+        """Start with nothing; `lease_s` is how long the manager keeps the session without us (0: its own)."""
         self.session = session
+        self.lineage = ""
+        """The journal's name, of the manager spoken to last; empty when it has none."""
         self._heartbeat_s = heartbeat_s
+        self._lease_s = lease_s
         self._open: dict[int, tuple[Need, TaskSpec]] = {}
+        self._accepted: set[int] = set()
+        """Those of the open ones that the manager has written down."""
         self._ended: set[int] = set()
         self._taken: set[int] = set()
         self._cancelled: dict[int, str] = {}
@@ -133,6 +137,11 @@ class ClientSession:
         """Return how many tasks have been submitted and not ended."""
         return len(self._open)
 
+    @property
+    def unaccepted(self) -> int:
+        """Return how many open tasks would be lost if this client and the manager both ended now."""
+        return len(self._open) - len(self._accepted)
+
     # --- what the user of the session wants -----------------------------------------------------------
 
     def submit(self, tasks: Iterable[tuple[Need, TaskSpec]], now: float) -> list[ClientCommand]:
@@ -142,7 +151,7 @@ class ClientSession:
         """
         fresh = [(need, spec) for need, spec in tasks if not self._knows(spec.task)]
         self._open.update((spec.task, (need, spec)) for need, spec in fresh)
-        return self._say(*_batches(self.session, fresh), now=now) if self._welcome else []
+        return self._submit(fresh, now) if self._welcome else []
 
     def cancel(self, tasks: Sequence[int], now: float, reason: str = "") -> list[ClientCommand]:
         """Ask for the end of these tasks (all when empty); each is still told as `Done`."""
@@ -191,7 +200,7 @@ class ClientSession:
             case Done():
                 return self._done(message, now)
             case Accepted() | Placed() | TaskOutput() | Waiting():
-                return [Tell(message)] if message.session == self.session else []
+                return self._news(message, now) if message.session == self.session else []
             case Want() | Offers():
                 return [Tell(message)]
             case Answer():
@@ -214,10 +223,10 @@ class ClientSession:
         """Say and tell what time alone makes necessary."""
         commands: list[ClientCommand] = []
         silence = now - self._heard_at
-        if silence >= SILENT_S and not self._silence_told:
+        if silence >= NEWS_BEATS * self._heartbeat_s and not self._silence_told:
             self._silence_told = True
             commands.append(Tell(Silent(silence)))
-        if self._welcome and silence >= SILENT_BEATS * self._heartbeat_s:
+        if self._welcome and silence >= LEASE_BEATS * self._heartbeat_s:
             self.disconnected(now)
             commands.append(Reconnect(f"the manager has been silent for {silence:.0f} s"))
         if self._welcome and now >= self._said_at + self._heartbeat_s:
@@ -226,10 +235,10 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """Return when to call `tick`; None when there is nothing to wait for."""
-        deadlines = [] if self._silence_told else [self._heard_at + SILENT_S]
+        deadlines = [] if self._silence_told else [self._heard_at + NEWS_BEATS * self._heartbeat_s]
         if self._welcome:
             deadlines.append(self._said_at + self._heartbeat_s)
-            deadlines.append(self._heard_at + SILENT_BEATS * self._heartbeat_s)
+            deadlines.append(self._heard_at + LEASE_BEATS * self._heartbeat_s)
         return min(deadlines, default=None)
 
     # --- inside ---------------------------------------------------------------------------------------
@@ -244,6 +253,9 @@ class ClientSession:
     def _welcomed(self, welcome: Welcome, now: float) -> list[ClientCommand]:
         self._linked = self._welcome = True
         self._heartbeat_s = welcome.heartbeat_s
+        if welcome.lineage != self.lineage:
+            self.lineage = welcome.lineage
+            self._accepted.clear()
         commands: list[ClientCommand] = [
             Tell(Linked(welcome.farm, welcome.version, welcome.epoch, welcome.peer))
         ]
@@ -251,13 +263,26 @@ class ClientSession:
         for start in range(0, len(taken), BATCH_NUMBERS):
             numbers = tuple(taken[start : start + BATCH_NUMBERS])
             commands += self._say(Taken(self.session, numbers), now=now)
-        commands += self._say(*_batches(self.session, list(self._open.values())), now=now)
+        commands += self._submit(list(self._open.values()), now)
         by_reason: dict[str, list[int]] = {}
         for number, reason in self._cancelled.items():
             by_reason.setdefault(reason, []).append(number)
         for reason, cancelled in by_reason.items():
             commands += self._say(Cancel(self.session, tuple(cancelled), reason), now=now)
         commands += self._say(*self._asked.values(), now=now)
+        return commands
+
+    def _submit(self, tasks: Sequence[tuple[Need, TaskSpec]], now: float) -> list[ClientCommand]:
+        return self._say(*_batches(self.session, tasks, self._lease_s), now=now)
+
+    def _news(self, message: Accepted | Placed | TaskOutput | Waiting, now: float) -> list[ClientCommand]:
+        commands: list[ClientCommand] = [Tell(message)]
+        if isinstance(message, Accepted):
+            self._accepted.update(number for number in message.tasks if number in self._open)
+        elif isinstance(message, Waiting) and not message.obstacles and self.lineage:
+            # Over; if it was the journal that could not be written, these tasks have not been taken yet.
+            again = [number for number in message.tasks if number not in self._accepted]
+            commands += self._submit([self._open[number] for number in again if number in self._open], now)
         return commands
 
     def _done(self, done: Done, now: float) -> list[ClientCommand]:
@@ -267,22 +292,23 @@ class ClientSession:
             # A copy. When we have taken it already, our `Taken` was lost.
             again = done.task in self._taken
             return self._say(Taken(self.session, (done.task,)), now=now) if again else []
+        self._accepted.discard(done.task)
         self._cancelled.pop(done.task, None)
         self._ended.add(done.task)
         return [Tell(done)]
 
 
-def _batches(session: str, tasks: Sequence[tuple[Need, TaskSpec]]) -> Iterator[Submit]:
+def _batches(session: str, tasks: Sequence[tuple[Need, TaskSpec]], lease_s: float) -> Iterator[Submit]:
     """Yield `Submit`s of bounded size, each with one entry per distinct need."""
     needs: dict[Need, int] = {}
     specs: list[TaskSpec] = []
     size = 0
     for need, spec in tasks:
         if specs and (len(specs) >= BATCH_TASKS or size + len(spec.action) > BATCH_BYTES):
-            yield Submit(session, tuple(needs), tuple(specs))
+            yield Submit(session, tuple(needs), tuple(specs), lease_s)
             needs, specs, size = {}, [], 0
         index = needs.setdefault(need, len(needs))
         specs.append(spec if spec.need == index else msgspec.structs.replace(spec, need=index))
         size += len(spec.action)
     if specs:
-        yield Submit(session, tuple(needs), tuple(specs))
+        yield Submit(session, tuple(needs), tuple(specs), lease_s)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from computefarm.messages import Halt, Placed, Run, Waiting
 
+from .entries import Started
 from .placement import choose, hindrance, over_limit
 from .queues import fairness
 from .state import Attempt, Group, Queue, Task, TaskState, Worker
@@ -105,15 +106,29 @@ class Dispatch:
             self._tell_placed(self._tables.tasks[attempt.key], worker, now)
 
     def adopt(self, task: Task, worker: Worker, now: float) -> None:
-        """Recognise a task's last attempt, given up already, as running on `worker` after all."""
-        self._queues.remove(task)
+        """Recognise a task's last attempt, given up or not heard of lately, as running on `worker`."""
+        self.withdraw(task)
         task.move(TaskState.RUNNING)
-        attempt = Attempt(task.key, task.attempt, worker.name, task.queue.need, now)
+        attempt = Attempt(task.key, task.attempt, worker.name, task.queue.need, now, epoch=task.epoch)
         attempt.begun = attempt.adopted = True
         task.live = attempt
         task.worker = worker.name
         task.session.running += 1
         self._occupy(attempt, worker, now)
+
+    def halt(self, attempt: Attempt, reason: str, now: float, *, unless_begun: bool = False) -> None:
+        """Have an attempt ended by its worker."""
+        peer = self._tables.workers[attempt.worker].peer
+        epoch = self._tables.abroad(attempt.epoch)
+        self._tables.say(peer, Halt(attempt.key, attempt.attempt, reason, unless_begun, epoch), now)
+
+    def resize(self, worker: Worker) -> None:
+        """A worker's slots have changed: what must be alone on it takes all of them."""
+        for attempt in worker.running.values():
+            if attempt.need.exclusive:
+                width = max(worker.slots, attempt.need.cpus)
+                worker.used += width - attempt.width
+                attempt.width = width
 
     # --- placing --------------------------------------------------------------------------------------
 
@@ -199,8 +214,9 @@ class Dispatch:
         task.move(TaskState.RUNNING)
         task.attempt += 1
         task.worker = worker.name
+        task.epoch = epoch = self._tables.epoch
         need = task.queue.need
-        attempt = Attempt(task.key, task.attempt, worker.name, need, now, backlog=ahead)
+        attempt = Attempt(task.key, task.attempt, worker.name, need, now, ahead, epoch=epoch)
         task.live = attempt
         session = task.session
         session.running += 1
@@ -217,8 +233,13 @@ class Dispatch:
             need.cpus,
             need.memory,
             session.name,
-            self._tables.epoch,
+            epoch,
         )
+        if self._tables.journalled:
+            at = now + self._tables.wall_offset
+            self._tables.record(
+                Started(task.key, task.attempt, worker.name, epoch, at, worker.boot, task.retries)
+            )
         self._tables.say(worker.peer, run, now)
         if not ahead:
             self._tell_placed(task, worker, now)
@@ -292,8 +313,7 @@ class Dispatch:
                 worker = self._tables.free[name]
                 if name in task.queue.able and hindrance(attempt.need, worker, now) is None:
                     attempt.recalled = True
-                    halt = Halt(attempt.key, attempt.attempt, "recalled", unless_begun=True)
-                    self._tables.say(self._tables.workers[attempt.worker].peer, halt, now)
+                    self.halt(attempt, "recalled", now, unless_begun=True)
                     places[name] -= 1
                     if places[name] == 0:
                         del places[name]

@@ -41,6 +41,8 @@ class Started(Entry, frozen=True, tag="started"):
     at: float
     boot: str = ""
     """The worker's process: only it can have the attempt in hand."""
+    retries: int = 0
+    """How many more failures the task is allowed after this attempt."""
 
 
 class Ended(Entry, frozen=True, tag="ended"):

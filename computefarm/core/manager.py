@@ -10,7 +10,7 @@ Every call first lets the parts change the tables (`members`: who is there, `adm
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import assert_never
 
 from computefarm.messages import (
@@ -61,8 +61,10 @@ from .commands import (
     Vanished,
 )
 from .dispatch import Dispatch
+from .entries import JournalEntry
 from .members import Members
 from .report import Report
+from .restoring import Restorer
 from .state import Peer, Worker
 from .tables import Tables
 from .wants import Wants
@@ -97,18 +99,22 @@ class TaskManager:
         now: float,
         settle_s: float | None = None,
         wall_offset: float = 0.0,
+        journalled: bool = False,
+        lineage: str = "",
     ) -> None:
         """Start empty.
 
         `blobs` tells what the store holds, at no cost. `settle_s` is how long workers may take to come back
         before a capability counts as not offered (one lease by default). `now + wall_offset` is the wall
-        clock, for display.
+        clock, for display. `journalled` makes it say what must be written down; then `lineage` is the
+        journal's own name, the same for every manager that goes on with it.
         """
         self._farm = farm
         self._version = version
         self._epoch = epoch
         self._heartbeat_s = heartbeat_s
-        self._tables = Tables(epoch, blobs, heartbeat_s, now)
+        self._lineage = lineage
+        self._tables = Tables(epoch, blobs, heartbeat_s, now, journalled=journalled)
         self._tables.wall_offset = wall_offset
         if settle_s is not None:
             self._tables.settled_at = now + settle_s
@@ -121,6 +127,17 @@ class TaskManager:
         self._sweep_at = now + heartbeat_s / 2
         self._now = now
 
+    def restore(self, entries: Iterable[JournalEntry], now: float) -> list[Command]:
+        """Rebuild the tables from the journal, before anybody connects.
+
+        What ran may be running still: its workers have `ADOPT_BEATS` to come back with it. What had ended and
+        was not taken is kept for its clients, which have `SESSION_BEATS` to come back.
+        """
+        Restorer(self._tables, self._dispatch, self._wants, self._accept, self._admission).restore(
+            entries, now
+        )
+        return self._turn(now)
+
     # --- the shell's side -----------------------------------------------------------------------------
 
     def connect(self, peer: PeerId, role: str, hello: Hello, now: float, *, owner: str = "") -> list[Command]:
@@ -129,7 +146,9 @@ class TaskManager:
         A known peer has connected anew: a worker must register, a client submit again what has not ended.
         `role` and `owner` come from its key, never from itself.
         """
-        welcome = Welcome(PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer)
+        welcome = Welcome(
+            PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer, self._lineage
+        )
         if self._members.connect(peer, role, hello, now, owner, welcome) and role == "client":
             self._tables.say(peer, self._report.offers(now), now)
         return self._turn(now)
@@ -162,8 +181,11 @@ class TaskManager:
                 peer = self._tables.peers.get(fact.peer)
                 if peer is not None:
                     self._members.part(peer, "its connection ended", now, at_once=False)
-            case JournalFailed() | JournalWorks():
-                pass
+            case JournalFailed():
+                self._tables.journal_fault = fact.text
+            case JournalWorks():
+                self._tables.journal_fault = ""
+                self._admission.resume(now)
             case _:
                 assert_never(fact)
         return self._turn(now)
@@ -266,9 +288,8 @@ class TaskManager:
             case Begun():
                 task = self._tables.tasks.get(message.key)
                 attempt = task.live if task is not None else None
-                if attempt is not None and (attempt.attempt, attempt.worker) == (
-                    message.attempt,
-                    worker.name,
+                if attempt is not None and self._accept.current(
+                    attempt, worker, message.attempt, message.epoch
                 ):
                     self._dispatch.begun(attempt, now)
             case Declined():
@@ -295,7 +316,7 @@ class TaskManager:
                 if fault is not None:
                     self._members.turn_away(peer.peer, "protocol", fault, now)
             case Taken():
-                self._accept.taken(session, message.tasks)
+                self._accept.taken(session, message.tasks, now)
             case Cancel():
                 for number in message.tasks or tuple(session.tasks):
                     key = session.tasks.get(number)

@@ -17,17 +17,12 @@ from computefarm.messages import (
 )
 
 from .accept import Accept
+from .beats import FRESH_BEATS, GRACE_BEATS
 from .commands import Drop, PeerId, Send
 from .dispatch import Dispatch
 from .state import Peer, Session, Worker
 from .tables import Tables
 from .wants import Wants
-
-GRACE_BEATS = 1
-"""Heartbeats for which a worker whose connection ended may come back before its tasks are given to others."""
-
-FRESH_BEATS = 2
-"""Heartbeats after a word of a worker during which another process cannot take its name."""
 
 ROLES = frozenset({"client", "worker", "monitor", "viewer"})
 
@@ -139,7 +134,7 @@ class Members:
         for session in list(self._tables.sessions.values()):
             if session.peer == peer.peer:
                 session.peer = ""
-                session.expires_at = now + self._tables.lease_s
+                session.expires_at = now + (session.lease_s or self._tables.session_lease_s)
                 if polite:
                     self.close(session, now)
         if polite and peer.role == "monitor":
@@ -167,7 +162,7 @@ class Members:
             if task is None:
                 continue
             if task.done is not None:
-                self._accept.taken(session, (task.number,))
+                self._accept.taken(session, (task.number,), now)
             else:
                 self._accept.cancel(task, "its client is gone", now)
         if not session.tasks:
@@ -185,7 +180,10 @@ class Members:
                 tables.say(peer.peer, Heartbeat(), now)
         for worker in list(tables.workers.values()):
             if not worker.peer and now >= worker.silent_until:
-                self.lose(worker, "its connection ended and it did not come back", now, blame=True)
+                text = "its connection ended and it did not come back"
+                if worker.restored:
+                    text = "it did not come back after the manager was started again"
+                self.lose(worker, text, now, blame=not worker.restored)
         for session in list(tables.sessions.values()):
             if not session.peer and not session.closed and now >= session.expires_at:
                 self.close(session, now)
@@ -214,8 +212,8 @@ class Members:
             there.worker = ""
             old.peer = ""
             tables.drop(there.peer, f"{old.name} has connected again")
-        if old is not None and (old.boot, old.owner) != (peer.boot, peer.owner):
-            self.lose(old, "was restarted", now, blame=True)
+        if old is not None and not _same_process(old, peer):
+            self.lose(old, "was restarted", now, blame=not old.restored)
             old = None
         host = tables.host(message.host, message.hostname)
         offers = {offer.capability: offer for offer in message.offers}
@@ -230,7 +228,10 @@ class Members:
         worker.slots, worker.offers, worker.cpus = message.slots, offers, message.cpus
         worker.memory, worker.gpus = message.memory, message.gpus
         worker.tier, worker.weight, worker.max_load = message.tier, message.weight, message.max_load
-        worker.draining = message.draining
+        worker.draining, worker.held = message.draining, message.held
+        worker.owner, worker.restored = peer.owner, False
+        if before[1] != message.slots:
+            self._dispatch.resize(worker)
         tables.workers[worker.name] = worker
         tables.queues.enrol(worker)
         if old is None or before != (offers, message.slots, message.platform):
@@ -239,10 +240,10 @@ class Members:
 
     def _reconcile(self, worker: Worker, running: tuple[Running, ...], now: float) -> None:
         """On a new connection: keep what the worker still has, give back what it has not, stop the rest."""
-        epoch = self._tables.epoch
-        listed = {(entry.key, entry.attempt) for entry in running if entry.epoch in ("", epoch)}
+        present = self._tables.epoch
+        listed = {(entry.key, entry.attempt, entry.epoch or present) for entry in running}
         for attempt in reversed(worker.attempts()):
-            name = (attempt.key, attempt.attempt)
+            name = (attempt.key, attempt.attempt, attempt.epoch)
             if name not in listed:
                 self._accept.give_back(attempt, now)
                 continue
@@ -251,18 +252,19 @@ class Members:
             if attempt.backlog:
                 self._dispatch.begun(attempt, now)
             if attempt.halted:
-                self._tables.say(worker.peer, Halt(attempt.key, attempt.attempt, "cancelled"), now)
-        for entry in running:
-            if (entry.key, entry.attempt) not in listed:
-                continue
-            task = self._tables.tasks.get(entry.key)
-            if task is not None and self._accept.adoptable(task, worker, entry.attempt):
+                self._dispatch.halt(attempt, "cancelled", now)
+        for key, number, epoch in sorted(listed):
+            task = self._tables.tasks.get(key)
+            if task is not None and self._accept.adoptable(task, worker, number, epoch):
                 self._accept.adopt(task, worker, now)
             else:
-                halt = Halt(
-                    entry.key, entry.attempt, "the manager has given this task to others or forgotten it"
-                )
+                text = "the manager has given this task to others or forgotten it"
+                halt = Halt(key, number, text, epoch=self._tables.abroad(epoch))
                 self._tables.say(worker.peer, halt, now)
+
+
+def _same_process(old: Worker, peer: Peer) -> bool:
+    return old.boot == peer.boot and (old.restored or old.owner == peer.owner)
 
 
 def _fault(message: Register) -> str | None:

@@ -20,7 +20,7 @@ class Refusal(NamedTuple):
 
     kind: str
     """`capability version fingerprint tag` (not offered) · `size` (never fits) ·
-    `draining silent load busy memory gpus` (not now)."""
+    `draining held silent load busy memory gpus` (not now)."""
     reason: str
     """For people."""
     place: str = "worker"
@@ -64,6 +64,8 @@ def hindrance(need: Need, worker: Worker, now: float) -> Refusal | None:
         return Refusal("silent", "has fallen silent")
     if worker.draining:
         return Refusal("draining", "takes no new work")
+    if worker.held:
+        return Refusal("held", worker.held)
     host = worker.host
     report = host.report
     limits = worker.max_load is not None or (report is not None and report.max_load is not None)

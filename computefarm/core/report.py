@@ -273,6 +273,6 @@ def _state_of(worker: Worker, now: float) -> str:
         return "silent"
     if worker.draining:
         return "draining"
-    if over_limit(worker, now) is not None:
+    if worker.held or over_limit(worker, now) is not None:
         return "held"
     return "busy" if worker.running else "idle"

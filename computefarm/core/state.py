@@ -103,6 +103,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """Slots it occupies."""
     charge: Charge | None = None
     """What its host's ledger reserves for it while it occupies slots."""
+    epoch: str = ""
+    """Of the manager that sent it."""
     begun: bool = False
     adopted: bool = False
     """Found on a worker that came back, where it may have ended already: slots taken in our books only."""
@@ -134,6 +136,8 @@ class Worker(msgspec.Struct, eq=False):
     weight: float = 1.0
     max_load: float | None = None
     draining: bool = False
+    held: str = ""
+    """Why the worker itself takes no new work for now; empty when it does."""
     running: dict[TaskKey, Attempt] = msgspec.field(default_factory=dict)
     """Attempts that occupy slots."""
     backlog: dict[TaskKey, Attempt] = msgspec.field(default_factory=dict)
@@ -145,6 +149,8 @@ class Worker(msgspec.Struct, eq=False):
     gpus_used: int = 0
     silent_until: float = 0.0
     """When a worker without a connection is given up."""
+    restored: bool = False
+    """Known from the journal only: whose it is will be seen when it registers."""
     done: int = 0
     failed: int = 0
 
@@ -156,7 +162,7 @@ class Worker(msgspec.Struct, eq=False):
     @property
     def able(self) -> bool:
         """Return whether it takes work at all."""
-        return bool(self.peer) and not self.draining
+        return bool(self.peer) and not (self.draining or self.held)
 
     def move_to(self, host: Host) -> None:
         """Belong to `host` from now on, with everything charged so far."""
@@ -186,6 +192,10 @@ class Session(msgspec.Struct, eq=False):
     running: int = 0
     expires_at: float = 0.0
     """When a session without a client is cancelled."""
+    lease_s: float = 0.0
+    """How long it may be without; 0 means the manager's own lease."""
+    put_off: dict[Need, dict[int, None]] | None = None
+    """Tasks, by the client's numbers, that could not be accepted while the journal could not be written."""
     closed: bool = False
     """No client will ever ask for these tasks again."""
     remembered: dict[int, tuple[str, tuple[Past, ...]]] = msgspec.field(default_factory=dict)
@@ -257,6 +267,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
     retries: int
     merges: bool
     """It may share a run with identical actions, and its result may answer others."""
+    read_cache: bool
     write_cache: bool
     queued_at: float
     state: TaskState = TaskState.WAITING
@@ -271,6 +282,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     live: Attempt | None = None
     worker: str = ""
     """The last one it was sent to."""
+    epoch: str = ""
+    """Of the manager that sent the last attempt."""
     past: tuple[Past, ...] = ()
     killers: tuple[str, ...] = ()
     """Different worker processes that vanished while running it."""

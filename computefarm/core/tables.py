@@ -6,12 +6,12 @@ from collections.abc import Container
 
 from computefarm.messages import Digest, FromManager, Need, Offer, TaskKey
 
-from .commands import Command, Drop, PeerId, Send
+from .beats import LEASE_BEATS as LEASE_BEATS
+from .beats import SESSION_BEATS
+from .commands import Command, Drop, PeerId, Record, Send
+from .entries import Forgotten, JournalEntry
 from .queues import Queues
 from .state import Host, Kind, Peer, Queue, Session, Task, Worker
-
-LEASE_BEATS = 3
-"""Heartbeats of silence that are taken for death."""
 
 KINDS = 4096
 """Kinds of tasks whose run time is remembered."""
@@ -20,11 +20,27 @@ KINDS = 4096
 class Tables:
     """The tables, with the few operations that every part of the manager needs."""
 
-    def __init__(self, epoch: str, blobs: Container[Digest], heartbeat_s: float, now: float) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        blobs: Container[Digest],
+        heartbeat_s: float,
+        now: float,
+        *,
+        journalled: bool = False,
+    ) -> None:
         self.epoch = epoch
+        self.journalled = journalled
+        self.journal_fault = ""
+        """What is wrong with the journal; nothing new is accepted until it is empty."""
+        self.promised = 0
+        """The last record that somebody waits for: once it is synced, everything said may be relied on."""
+        self.forgotten: list[TaskKey] = []
+        """Tasks that were forgotten in this turn, not written down yet."""
         self.blobs = blobs
         self.heartbeat_s = heartbeat_s
         self.lease_s = LEASE_BEATS * heartbeat_s
+        self.session_lease_s = SESSION_BEATS * heartbeat_s
         self.started_at = now
         self.settled_at = now + self.lease_s
         """From then on a capability that nobody offers is known to be missing, not just late."""
@@ -47,12 +63,17 @@ class Tables:
         """Queues with new tasks that need what no worker has ever offered."""
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._keys = 0
+        self._records = 0
         self._out: list[Command] = []
 
     def new_key(self) -> TaskKey:
         """Return the next task's number."""
         self._keys += 1
         return self._keys
+
+    def keys_from(self, last: TaskKey) -> None:
+        """Never use a key up to `last` again."""
+        self._keys = max(self._keys, last)
 
     def kind(self, capability: str, name: str) -> Kind:
         """Return the shared entry for tasks of one kind."""
@@ -74,16 +95,27 @@ class Tables:
             entry = self.hosts[host] = Host(host, hostname)
         return entry
 
+    def abroad(self, epoch: str) -> str:
+        """Return an epoch as messages name it: empty for our own."""
+        return "" if epoch == self.epoch else epoch
+
     def do(self, command: Command) -> None:
         """Decide on `command`."""
         self._out.append(command)
 
-    def say(self, peer: PeerId, message: FromManager, now: float) -> None:
-        """Send `message` unless the peer is away."""
+    def say(self, peer: PeerId, message: FromManager, now: float, after: int = 0) -> None:
+        """Send `message` unless the peer is away; once the record `after` is synced."""
         known = self.peers.get(peer)
         if known is not None:
             known.told_at = now
-            self._out.append(Send(peer, message))
+            self._out.append(Send(peer, message, after))
+
+    def record(self, entry: JournalEntry, *, urgent: bool = False) -> None:
+        """Write `entry` down; ask `journalled` first. Somebody waits for an urgent one."""
+        self._records += 1
+        if urgent:
+            self.promised = self._records
+        self._out.append(Record(self._records, entry, urgent))
 
     def drop(self, peer: PeerId, reason: str) -> None:
         """Forget a connection, and have the shell forget it."""
@@ -92,6 +124,9 @@ class Tables:
 
     def commands(self) -> list[Command]:
         """Return what was decided since the last call."""
+        if self.forgotten:
+            self.record(Forgotten(tuple(self.forgotten)))
+            self.forgotten.clear()
         out, self._out = self._out, []
         return out
 

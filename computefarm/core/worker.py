@@ -6,6 +6,8 @@ wakes it at `next_deadline`, and obeys the commands in order.
 
 Three things an attempt can be here: in the backlog (received, not started), in hand (started), or ended with
 a result that is held and said again until the manager settles it.
+While the manager is away all this goes on, but nothing new begins. A manager that goes on with the same
+journal (*lineage*) is told what is in hand, whichever epoch it came from; another has never heard of it.
 """
 
 from __future__ import annotations
@@ -50,67 +52,26 @@ from computefarm.messages import (
     Welcome,
 )
 
+from .beats import LEASE_BEATS, RESEND_BEATS
+from .worker_commands import LetGo as LetGo
+from .worker_commands import Quit as Quit
+from .worker_commands import Recall as Recall
+from .worker_commands import Reconnect as Reconnect
+from .worker_commands import Say as Say
+from .worker_commands import Start as Start
+from .worker_commands import Stop as Stop
+from .worker_commands import Upload as Upload
+from .worker_commands import WorkerCommand as WorkerCommand
+
 REMEMBERED = 4096
 """Attempts of the past that a late copy of their `Run` cannot start again."""
 
-RESEND_BEATS = 3
-"""Heartbeats after which a result that nobody settled is said again."""
+RESULT_HOLD_S = 3600.0
+"""Seconds for which a result is held while the manager is away."""
 
-SILENT_BEATS = 3
-"""Heartbeats of silence after which the manager is taken for gone."""
-
-
-class Say(msgspec.Struct, frozen=True):
-    """Send `message` to the manager."""
-
-    message: ToManager
-
-
-class Start(msgspec.Struct, frozen=True):
-    """Begin this attempt now; report with `begun`, then `ended` or `decline`."""
-
-    run: Run
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """End this attempt's processes; report with `ended` all the same."""
-
-    key: TaskKey
-    attempt: int
-    reason: str
-
-
-class Recall(msgspec.Struct, frozen=True):
-    """Give this attempt back with `decline` if its first command has not been started; else let it run."""
-
-    key: TaskKey
-    attempt: int
-    reason: str
-
-
-class Upload(msgspec.Struct, frozen=True):
-    """Send these output blobs on the bulk connection."""
-
-    digests: tuple[Digest, ...]
-
-
-class Reconnect(msgspec.Struct, frozen=True):
-    """Give up this connection, make a new one and say `Hello` on it."""
-
-    reason: str
-
-
-class Quit(msgspec.Struct, frozen=True):
-    """The worker's life is over."""
-
-    reason: str
-    code: str = ""
-    """The `Disconnect` code when the manager refused us; empty for a normal end."""
-
-
-WorkerCommand = Say | Start | Stop | Recall | Upload | Reconnect | Quit
 
 _Name = tuple[TaskKey, int]
+"""Of an attempt; unique in here, for one that has the name of an older epoch's waits until that is over."""
 
 
 class WorkerSession:
@@ -121,16 +82,25 @@ class WorkerSession:
     """
 
     def __init__(
-        self, name: str, slots: int, heartbeat_s: float = 2.0, *, now: float = 0.0, ahead: int = 0
+        self,
+        name: str,
+        slots: int,
+        heartbeat_s: float = 2.0,
+        *,
+        now: float = 0.0,
+        ahead: int = 0,
+        result_hold_s: float = RESULT_HOLD_S,
     ) -> None:
         self.name = name
         self.slots = slots
         self.ahead = ahead
         self.epoch = ""
+        self.lineage = ""
         self.draining = False
         self.held = ""
         """Why no new work is taken for now; empty when it is."""
         self._heartbeat_s = heartbeat_s
+        self._result_hold_s = result_hold_s
         self._register: Register | None = None
         self._linked = False
         self._welcome = False
@@ -144,8 +114,11 @@ class WorkerSession:
         self._stopped: set[_Name] = set()
         self._orphans: dict[_Name, Run] = {}
         self._results: dict[_Name, Finished] = {}
+        """Held, the oldest first."""
+        self._held_until: dict[_Name, float] = {}
+        """While the manager is away: when each of them is let go."""
         self._resend_at = now
-        self._seen: OrderedDict[_Name, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[TaskKey, int, str], None] = OrderedDict()
 
     # --- what the shell reports -----------------------------------------------------------------------
 
@@ -165,18 +138,22 @@ class WorkerSession:
 
         The manager gives a lost worker's attempts to others, so what has not begun must not begin any more.
         """
-        self._linked = self._welcome = False
+        self._linked = False
+        if self._welcome:
+            self._welcome = False
+            self._held_until = dict.fromkeys(self._results, now + self._result_hold_s)
         self._backlog.clear()
         return []
 
     def begun(self, key: TaskKey, attempt: int, now: float) -> list[WorkerCommand]:
         """The attempt's first command runs."""
-        if (key, attempt) not in self._hand:
+        run = self._hand.get((key, attempt))
+        if run is None:
             return []
         self._begun.add((key, attempt))
         if not self._welcome:
             return []
-        return self._say(Begun(key, attempt), now=now)
+        return self._say(Begun(key, attempt, self._abroad(run.epoch)), now=now)
 
     def ended(self, key: TaskKey, attempt: int, result: Result, now: float) -> list[WorkerCommand]:
         """The attempt is over; its result is said until the manager settles it."""
@@ -187,10 +164,12 @@ class WorkerSession:
         if run is None:
             return []
         self._release(name, run)
-        finished = Finished(key, attempt, result, run.epoch or self.epoch)
+        finished = Finished(key, attempt, result, run.epoch)
         if not self._results:
             self._resend_at = now + RESEND_BEATS * self._heartbeat_s
         self._results[name] = finished
+        if not self._welcome:
+            self._held_until[name] = now + self._result_hold_s
         said = self._say(finished, now=now) if self._welcome else []
         return said + self._next(now)
 
@@ -203,7 +182,10 @@ class WorkerSession:
         absent: tuple[Digest, ...] = (),
         kind: str = "",
     ) -> list[WorkerCommand]:
-        """The attempt could not be started, or is given back, through no fault of the task."""
+        """The attempt could not be started, or is given back, through no fault of the task.
+
+        `kind` is `Declined.kind`.
+        """
         name = (key, attempt)
         if self._orphans.pop(name, None) is not None:
             return self._next(now)
@@ -211,7 +193,7 @@ class WorkerSession:
         if run is None:
             return []
         self._release(name, run)
-        declined = Declined(key, attempt, reason, absent, kind=kind)
+        declined = Declined(key, attempt, reason, absent, self._abroad(run.epoch), kind)
         said = self._say(declined, now=now) if self._welcome else []
         return said + self._next(now)
 
@@ -260,9 +242,7 @@ class WorkerSession:
             case Run():
                 return self._run(message, now)
             case Settled():
-                for name in message.attempts:
-                    self._results.pop(name, None)
-                return self._next(now) if self.draining else []
+                return self._settled(message, now)
             case Halt():
                 return self._halt(message, now)
             case Want():
@@ -284,14 +264,14 @@ class WorkerSession:
 
     def tick(self, now: float) -> list[WorkerCommand]:
         """Say what time alone makes necessary."""
+        commands = self._let_go(now) if self._held_until else []
         if not self._linked:
-            return []
-        if now >= self._heard_at + SILENT_BEATS * self._heartbeat_s:
+            return commands
+        if now >= self._heard_at + LEASE_BEATS * self._heartbeat_s:
             self.disconnected(now)
-            return [Reconnect(f"the manager has been silent for {now - self._heard_at:.0f} s")]
+            return [*commands, Reconnect(f"the manager has been silent for {now - self._heard_at:.0f} s")]
         if not self._welcome:
-            return []
-        commands: list[WorkerCommand] = []
+            return commands
         if self._results and now >= self._resend_at:
             commands += self._say(*self._results.values(), now=now)
             self._resend_at = now + RESEND_BEATS * self._heartbeat_s
@@ -300,10 +280,13 @@ class WorkerSession:
         return commands
 
     def next_deadline(self) -> float | None:
-        """Return when to call `tick`; None while there is no connection."""
+        """Return when to call `tick`; None when there is nothing to wait for."""
+        let_go = next(iter(self._held_until.values()), None)
         if not self._linked:
-            return None
-        deadline = self._heard_at + SILENT_BEATS * self._heartbeat_s
+            return let_go
+        deadline = self._heard_at + LEASE_BEATS * self._heartbeat_s
+        if let_go is not None:
+            deadline = min(deadline, let_go)
         if self._welcome:
             deadline = min(deadline, self._said_at + self._heartbeat_s)
             if self._results:
@@ -316,10 +299,14 @@ class WorkerSession:
         self._said_at = now
         return [Say(message) for message in messages]
 
+    def _abroad(self, epoch: str) -> str:
+        """Return an epoch as messages name it: empty for that of the manager we speak to."""
+        return "" if epoch == self.epoch else epoch
+
     def _registration(self) -> Register:
         assert self._register is not None
-        running = [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._hand.values()]
-        running += [Running(run.key, run.attempt, run.epoch or self.epoch) for run in self._backlog]
+        running = [Running(run.key, run.attempt, run.epoch) for run in self._hand.values()]
+        running += [Running(run.key, run.attempt, run.epoch) for run in self._backlog]
         running += [Running(held.key, held.attempt, held.epoch) for held in self._results.values()]
         return msgspec.structs.replace(
             self._register, running=tuple(running), draining=self.draining, held=self.held
@@ -328,16 +315,39 @@ class WorkerSession:
     def _welcomed(self, welcome: Welcome, now: float) -> list[WorkerCommand]:
         self._linked = self._welcome = True
         self._heartbeat_s = welcome.heartbeat_s
-        commands = self._new_epoch(welcome.epoch) if welcome.epoch != self.epoch else []
+        self._held_until.clear()
+        commands: list[WorkerCommand] = []
+        if welcome.epoch != self.epoch:
+            if not welcome.lineage or welcome.lineage != self.lineage:
+                commands = self._strangers()
+            self.epoch, self.lineage = welcome.epoch, welcome.lineage
         if self._register is not None:
             commands += self._say(self._registration(), now=now)
         commands += self._say(*self._results.values(), now=now)
         self._resend_at = now + RESEND_BEATS * self._heartbeat_s
         return commands + self._next(now)
 
-    def _new_epoch(self, epoch: str) -> list[WorkerCommand]:
+    def _settled(self, message: Settled, now: float) -> list[WorkerCommand]:
+        epoch = message.epoch or self.epoch
+        for name in message.attempts:
+            held = self._results.get(name)
+            if held is not None and held.epoch == epoch:
+                del self._results[name]
+        return self._next(now) if self.draining or self._backlog else []
+
+    def _let_go(self, now: float) -> list[WorkerCommand]:
+        """Give up the results that nobody has come for."""
+        over = tuple(name for name, until in self._held_until.items() if now >= until)
+        if not over:
+            return []
+        for name in over:
+            del self._held_until[name]
+            self._results.pop(name, None)
+        text = f"the manager has been away for more than {self._result_hold_s:.0f} s"
+        return [LetGo(over, text), *self._next(now)]
+
+    def _strangers(self) -> list[WorkerCommand]:
         """Let go of everything an earlier manager gave us: this one has never heard of it."""
-        self.epoch = epoch
         self._results.clear()
         self._seen.clear()
         self._backlog.clear()
@@ -345,12 +355,14 @@ class WorkerSession:
         self._hand.clear()
         self._begun.clear()
         self._used = self._wide = 0
-        reason = "the manager restarted and no longer knows this task"
+        reason = "the manager was started anew and does not know this task"
         return [Stop(run.key, run.attempt, reason) for run in self._orphans.values()]
 
     def _run(self, run: Run, now: float) -> list[WorkerCommand]:
-        name = (run.key, run.attempt)
-        if not self._welcome or (run.epoch and run.epoch != self.epoch) or name in self._seen:
+        if not run.epoch:
+            run = msgspec.structs.replace(run, epoch=self.epoch)
+        name = (run.key, run.attempt, run.epoch)
+        if not self._welcome or run.epoch != self.epoch or name in self._seen:
             return []
         self._seen[name] = None
         if len(self._seen) > REMEMBERED:
@@ -362,21 +374,23 @@ class WorkerSession:
 
     def _halt(self, halt: Halt, now: float) -> list[WorkerCommand]:
         name = (halt.key, halt.attempt)
+        epoch = halt.epoch or self.epoch
         for run in self._backlog:
-            if (run.key, run.attempt) == name:
+            if (run.key, run.attempt, run.epoch) == (*name, epoch):
                 self._backlog.remove(run)
-                return self._say(Declined(halt.key, halt.attempt, "recalled"), now=now)
-        if name in self._hand:
+                return self._say(Declined(halt.key, halt.attempt, "recalled", epoch=halt.epoch), now=now)
+        hand, held = self._hand.get(name), self._results.get(name)
+        if hand is not None and hand.epoch == epoch:
             if name in self._stopped or (halt.unless_begun and name in self._begun):
                 return []
             if halt.unless_begun:
                 return [Recall(halt.key, halt.attempt, halt.reason)]
             self._stopped.add(name)
             return [Stop(halt.key, halt.attempt, halt.reason)]
-        if (held := self._results.get(name)) is not None:
+        if held is not None and held.epoch == epoch:
             return self._say(held, now=now)
-        self._seen[name] = None
-        return self._say(Declined(halt.key, halt.attempt, "not here"), now=now)
+        self._seen[halt.key, halt.attempt, epoch] = None
+        return self._say(Declined(halt.key, halt.attempt, "not here", epoch=halt.epoch), now=now)
 
     def _refused(self, message: Disconnect, now: float) -> list[WorkerCommand]:
         self.disconnected(now)
@@ -394,8 +408,9 @@ class WorkerSession:
         """Start what fits, first come first served, or quit when a drained worker has nothing left to do."""
         commands: list[WorkerCommand] = []
         while self._backlog and self._welcome and self._fits(self._backlog[0]):
-            if (self._backlog[0].key, self._backlog[0].attempt) in self._orphans:
-                break  # a new manager counts from the start again; two of one name could not be told apart
+            name = (self._backlog[0].key, self._backlog[0].attempt)
+            if name in self._orphans or name in self._hand or name in self._results:
+                break  # a new manager may use a number again; two of one name could not be told apart
             run = self._backlog.popleft()
             self._hand[run.key, run.attempt] = run
             self._used += run.cpus

@@ -21,9 +21,11 @@ from computefarm.core.commands import (
     LookUp,
     NotFound,
     Pin,
+    Record,
     Send,
     Unpin,
 )
+from computefarm.core.entries import JournalEntry
 from computefarm.core.manager import TaskManager
 from computefarm.messages import (
     PROTOCOL,
@@ -79,15 +81,23 @@ SHELL = Need("shell")
 class Farm:
     """One task manager, its peers by name, and everything it decided that the test has not looked at yet."""
 
-    def __init__(self, *, now: float = 0.0, settled: bool = True, cache: bool = False) -> None:
+    def __init__(
+        self, *, now: float = 0.0, settled: bool = True, cache: bool = False, journalled: bool = False
+    ) -> None:
         self.now = now
+        self._settle_s = 0.0 if settled else None
+        self._journalled = journalled
+        self._lives = 1
+        self.journal: list[JournalEntry] = []
+        self.synced: int | None = None
+        """How many records of this life count as synced; None syncs all at once."""
+        self.held: list[Send] = []
+        """Not sent yet: the journal is behind."""
         self.blobs: set[Digest] = set()
         self.pins: dict[Digest, int] = {}
         self.cache: dict[Digest, Result] | None = {} if cache else None
         """With a cache, `LookUp` and `Keep` are carried out at once."""
-        self.manager = TaskManager(
-            "test", "1.0", "epoch", self.blobs, now=now, settle_s=0.0 if settled else None
-        )
+        self.manager = self._new_manager("epoch")
         self.sent: list[tuple[str, FromManager]] = []
         self.others: list[LookUp | Keep | Drop] = []
 
@@ -143,6 +153,39 @@ class Farm:
         tasks = tuple(spec(each) if isinstance(each, int) else each for each in specs)
         return self.say(client, Submit(session, (need,), tasks))
 
+    # --- the journal ----------------------------------------------------------------------------------------
+
+    def _new_manager(self, epoch: str) -> TaskManager:
+        lineage = "lineage" if self._journalled else ""
+        self._recorded = 0
+        return TaskManager(
+            "test",
+            "1.0",
+            epoch,
+            self.blobs,
+            now=self.now,
+            settle_s=self._settle_s,
+            journalled=self._journalled,
+            lineage=lineage,
+        )
+
+    def sync(self, records: int | None = None) -> Farm:
+        """Sync so many records of this life (all that will ever come, when nothing is said)."""
+        self.synced = records
+        held, self.held = self.held, []
+        return self.obey(held)
+
+    def restart(self, journal: list[JournalEntry] | None = None, epoch: str = "") -> Farm:
+        """Kill the manager and start another one from what is left of the journal; nobody is connected."""
+        self._lives += 1
+        self.journal = list(self.journal if journal is None else journal)
+        self.pins.clear()
+        self.sent.clear()
+        self.others.clear()
+        self.held.clear()
+        self.manager = self._new_manager(epoch or f"epoch{self._lives}")
+        return self.obey(self.manager.restore(list(self.journal), self.now))
+
     # --- acting ---------------------------------------------------------------------------------------------
 
     def say(self, peer: str, message: ToManager) -> Farm:
@@ -180,6 +223,12 @@ class Farm:
         """Carry out what the manager decided."""
         for command in commands:
             match command:
+                case Record():
+                    self._recorded += 1
+                    assert command.number == self._recorded
+                    self.journal.append(command.entry)
+                case Send() if self.synced is not None and command.after > self.synced:
+                    self.held.append(command)
                 case Send():
                     self.sent.append((command.peer, command.message))
                 case Pin():

@@ -230,7 +230,7 @@ class Histories(RuleBasedStateMachine):
         for client in CLIENTS:
             if client in tables.peers:
                 farm.say(client, Goodbye())
-        farm.at(farm.now + 20)
+        farm.at(farm.now + 40)
         assert not tables.tasks
         assert not tables.sessions
         assert farm.pins == {}

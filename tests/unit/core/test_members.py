@@ -205,7 +205,11 @@ def test_a_client_has_a_lease_to_come_back_in() -> None:
 def test_a_client_that_stays_away_is_cancelled() -> None:
     farm = Farm().client().worker().submit(1)
     farm.learn(Gone("c1"))
-    for second in range(1, 8):
+    for second in range(1, 29):
+        farm.at(float(second)).alive("w1")
+    assert farm.told("w1", Halt) == []
+
+    for second in range(29, 32):
         farm.at(float(second)).alive("w1")
 
     assert len(farm.told("w1", Halt)) == 1

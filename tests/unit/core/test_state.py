@@ -10,7 +10,7 @@ from computefarm.messages import LoadReport, Need
 
 def task() -> Task:
     return Task(
-        1, 1, "t", Session("s", "", "c"), Queue(1, Need("shell")), Kind(""), b"", b"", 0.0, 0, True, True, 0.0
+        1, 1, "t", Session("s", "", "c"), Queue(1, Need("shell")), Kind(""), b"", b"", 0.0, 0, True, True, True, 0.0
     )
 
 

@@ -1,0 +1,157 @@
+"""From the journal back to the tables, after the manager was started again.
+
+A worker that held attempts is entered as a silent one with these in hand: when it registers they are
+compared as after any other cut, and when it does not come they are given to others.
+A client's session is entered without its client, and ends like any other that is not fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+
+from computefarm.errors import ProtocolError
+from computefarm.messages import Done, Outcome, Result, TaskKey
+
+from .accept import Accept
+from .admission import Admission
+from .beats import ADOPT_BEATS
+from .commands import Pin
+from .dispatch import Dispatch
+from .entries import Cancelled, Ended, Forgotten, JournalEntry, Started, Submitted
+from .state import Host, Session, Task, Worker
+from .tables import Tables
+from .wants import Wants
+
+
+class Remembered(msgspec.Struct, gc=False):
+    """What the journal says of one task that has not been forgotten."""
+
+    submitted: Submitted
+    started: Started | None = None
+    done: Done | None = None
+    cancelled: str | None = None
+
+
+class Restorer:
+    """Fills empty tables."""
+
+    def __init__(
+        self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept, admission: Admission
+    ) -> None:
+        self._tables = tables
+        self._dispatch = dispatch
+        self._wants = wants
+        self._accept = accept
+        self._admission = admission
+        self._boots: dict[str, str] = {}
+        """The last process of each worker that the journal knows."""
+
+    def restore(self, entries: Iterable[JournalEntry], now: float) -> None:
+        """Rebuild everything; entries about tasks that are not known are ignored."""
+        remembered = self._fold(entries)
+        waiting: list[tuple[Task, str | None]] = []
+        for key in sorted(remembered):
+            known = remembered[key]
+            done = self._owed(known.done)
+            task = self._enter(key, known, done, now)
+            if task is None or done is not None:
+                continue
+            started = known.started
+            if started is not None:
+                task.attempt, task.worker, task.epoch = started.attempt, started.worker, started.epoch
+                task.retries = started.retries
+            if started is not None and known.done is None and self._boots[started.worker] == started.boot:
+                self._adopt(task, started, known.cancelled, now)
+            else:
+                waiting.append((task, known.cancelled))
+        # Only now, so that identical actions join a run that goes on.
+        for task, cancelled in waiting:
+            if cancelled is None:
+                self._admission.go_on(task, now)
+            else:
+                self._accept.end(task, Result(Outcome.CANCELLED, reason=cancelled or "cancelled"), now)
+
+    def _fold(self, entries: Iterable[JournalEntry]) -> dict[TaskKey, Remembered]:
+        """Return what is left to say of each task."""
+        remembered: dict[TaskKey, Remembered] = {}
+        last = 0
+        for entry in entries:
+            match entry:
+                case Submitted(key=key):
+                    known = remembered.get(key)
+                    if known is None:
+                        remembered[key] = Remembered(entry)
+                        last = max(last, key)
+                    else:
+                        known.submitted = entry
+                case Started(key=key):
+                    self._boots[entry.worker] = entry.boot
+                    known = remembered.get(key)
+                    if known is not None:
+                        known.started, known.done = entry, None
+                case Ended(key=key):
+                    known = remembered.get(key)
+                    if known is not None:
+                        known.done = entry.done
+                case Cancelled(keys=keys):
+                    for key in keys:
+                        if (known := remembered.get(key)) is not None:
+                            known.cancelled = entry.reason
+                case Forgotten(keys=keys):
+                    for key in keys:
+                        remembered.pop(key, None)
+                    last = max(last, *keys) if keys else last
+                case _:
+                    assert_never(entry)
+        self._tables.keys_from(last)
+        return remembered
+
+    def _owed(self, done: Done | None) -> Done | None:
+        """Return a task's end, unless there is none or its outputs are gone meanwhile."""
+        if done is not None and done.result.outcome is Outcome.SUCCEEDED:
+            outputs = tuple(entry.digest for entry in done.result.outputs)
+            if self._wants.missing(outputs):
+                return None
+            if outputs:
+                self._tables.do(Pin(outputs))
+        return done
+
+    def _enter(self, key: TaskKey, known: Remembered, done: Done | None, now: float) -> Task | None:
+        """Enter a task; None when it cannot be, and is not owed to anybody."""
+        submitted = known.submitted
+        session = self._session(submitted, now)
+        if submitted.spec.task in session.tasks or (known.done and known.done.session != session.name):
+            # Half of an exchange between two clients was lost with the journal's tail.
+            self._tables.forgotten.append(key)
+            return None
+        try:
+            queue = self._tables.queue(submitted.need)
+            return self._admission.restored(key, session, submitted.spec, queue, done, now)
+        except (ValueError, ProtocolError):
+            self._tables.forgotten.append(key)
+            return None
+
+    def _session(self, submitted: Submitted, now: float) -> Session:
+        session = self._tables.sessions.get(submitted.session)
+        if session is None:
+            session = self._tables.sessions[submitted.session] = Session(
+                submitted.session, submitted.owner, "", lease_s=submitted.lease_s
+            )
+            session.expires_at = now + (session.lease_s or self._tables.session_lease_s)
+        return session
+
+    def _adopt(self, task: Task, started: Started, cancelled: str | None, now: float) -> None:
+        worker = self._tables.workers.get(started.worker)
+        if worker is None:
+            worker = Worker(started.worker, "", "", started.boot, Host("", ""), restored=True)
+            worker.silent_until = now + ADOPT_BEATS * self._tables.heartbeat_s
+            self._tables.workers[started.worker] = worker
+        self._dispatch.adopt(task, worker, now)
+        if cancelled is None:
+            self._admission.lead(task)
+        elif task.live is not None:
+            task.cancelled = cancelled
+            task.live.halted = True

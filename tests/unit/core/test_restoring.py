@@ -1,0 +1,346 @@
+"""A manager that was killed and started again on what its journal holds."""
+
+from __future__ import annotations
+
+from computefarm.core.commands import LookUp
+from computefarm.core.entries import Cancelled, Ended, Forgotten, Started, Submitted
+from computefarm.messages import (
+    Accepted,
+    Cancel,
+    Declined,
+    Done,
+    FileEntry,
+    Halt,
+    Need,
+    Outcome,
+    Run,
+    Running,
+    Settled,
+    Submit,
+    Taken,
+)
+from computefarm.testing.farm import SHELL, Farm, action, failure, spec, success
+from computefarm.testing.invariants import check
+
+OUT = bytes([9]) * 32
+
+
+def journalled() -> Farm:
+    return Farm(journalled=True).client().worker()
+
+
+def back(farm: Farm, *running: Running, boot: str = "w1", slots: int = 1) -> Farm:
+    """Let the worker connect again, with what it has in hand."""
+    return farm.worker(slots=slots, boot=boot, running=running)
+
+
+# --- what is written down ---------------------------------------------------------------------------------
+
+
+def test_without_a_journal_nothing_is_written_and_nothing_held() -> None:
+    farm = Farm().client().worker().submit(1)
+    farm.finish(farm.run()).say("c1", Taken("s1", (1,)))
+
+    assert farm.journal == []
+    assert farm.told("c1", Accepted) == []
+
+
+def test_a_task_is_written_down_when_it_comes_starts_ends_and_is_taken() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run()).say("c1", Taken("s1", (1,)))
+
+    assert [type(entry) for entry in farm.journal] == [Submitted, Started, Ended, Forgotten]
+
+
+def test_a_submission_is_acknowledged_once_it_is_synced() -> None:
+    farm = journalled()
+    farm.sync(0).submit(1, 2)
+    assert farm.told("c1", Accepted) == []
+
+    farm.sync()
+
+    assert farm.told("c1", Accepted) == [Accepted("s1", (1, 2))]
+
+
+def test_a_worker_keeps_its_result_until_the_journal_has_it() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    farm.sync(0).finish(run).finish(run)
+    assert len(farm.told("c1", Done)) == 1
+    assert farm.told("w1", Settled) == []
+
+    farm.sync()
+
+    assert farm.told("w1", Settled) == [Settled(((1, 1),))] * 2
+
+
+# --- what is rebuilt --------------------------------------------------------------------------------------
+
+
+def test_a_waiting_task_is_run_by_the_next_manager() -> None:
+    farm = Farm(journalled=True).client().submit(1).restart().client().worker()
+
+    run = farm.run()
+    farm.submit(1).finish(run)
+
+    assert (run.name, run.key, run.epoch) == ("t1", 1, "epoch2")
+    assert farm.done().result.outcome is Outcome.SUCCEEDED
+
+
+def test_a_running_attempt_is_adopted_from_its_worker() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+    farm.client().submit(1)
+
+    assert farm.told("w1", Run) == []
+    assert farm.told("w1", Halt) == []
+    farm.finish(run)
+    assert farm.told("w1", Settled) == [Settled(((1, 1),), "epoch")]
+    assert farm.done().attempts[-1].attempt == 1
+
+
+def test_a_result_held_by_its_worker_is_taken_and_nothing_runs_again() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch)).finish(run)
+
+    farm.client().submit(1)
+
+    assert farm.told("w1", Run) == []
+    assert farm.done().result.outcome is Outcome.SUCCEEDED
+
+
+def test_an_attempt_whose_worker_no_longer_has_it_is_started_anew_at_once() -> None:
+    farm = journalled().submit(1)
+
+    back(farm.restart())
+
+    assert farm.run().attempt == 2
+
+
+def test_an_attempt_whose_worker_stays_away_is_given_to_others() -> None:
+    farm = journalled().submit(1).restart().worker("w2")
+    for second in range(1, 10):
+        farm.at(float(second)).alive("w2")
+    assert farm.told("w2", Run) == []
+
+    farm.at(10.5)
+
+    assert farm.run("w2").attempt == 2
+
+
+def test_a_late_worker_may_still_bring_what_nobody_else_has_begun() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    farm.restart().at(11.0)
+
+    back(farm, Running(run.key, run.attempt, run.epoch))
+
+    assert farm.told("w1", Run) == []
+    assert farm.told("w1", Halt) == []
+
+
+def test_a_restarted_worker_has_lost_what_it_ran() -> None:
+    farm = journalled().submit(1)
+    farm.restart()
+
+    farm.worker(boot="another")
+
+    assert farm.run().attempt == 2
+
+
+def test_a_result_of_a_number_that_was_used_again_is_refused() -> None:
+    farm = journalled().submit(1)
+    old = farm.run()
+    farm.restart([]).client().submit(spec(7)).worker(running=(Running(old.key, old.attempt, old.epoch),))
+    new = farm.run()
+    assert (old.key, old.attempt) == (new.key, new.attempt)
+    assert farm.told("w1", Halt) == [
+        Halt(1, 1, "the manager has given this task to others or forgotten it", epoch="epoch")
+    ]
+
+    farm.finish(old, success(FileEntry("o", OUT, 1)))
+    assert farm.told("c1", Done) == []
+    assert farm.told("w1", Settled) == [Settled(((1, 1),), "epoch")]
+    farm.say("w1", Declined(1, 1, "not here", epoch="epoch"))
+    check(farm.manager)
+
+    farm.finish(new)
+    assert farm.done().task == 7
+
+
+def test_an_unsynced_start_is_not_taken_for_the_same_number_of_the_next_epoch() -> None:
+    farm = journalled().submit(1)
+    lost = farm.run()
+    farm.restart([entry for entry in farm.journal if isinstance(entry, Submitted)]).worker("w2")
+    again = farm.run("w2")
+    assert (lost.key, lost.attempt) == (again.key, again.attempt)
+
+    back(farm, Running(lost.key, lost.attempt, lost.epoch)).finish(lost)
+
+    assert farm.told("w1", Settled) == [Settled(((1, 1),), "epoch")]
+    assert farm.manager.explain("s1", "1").state == "running"
+
+
+def test_what_ended_is_kept_for_its_client() -> None:
+    farm = journalled().submit(1)
+    farm.arrive(OUT).finish(farm.run(), success(FileEntry("o", OUT, 1)))
+
+    farm.restart()
+    assert farm.pins == {OUT: 1}
+    farm.client().submit(1)
+    assert farm.done().result.outputs == (FileEntry("o", OUT, 1),)
+    farm.say("c1", Taken("s1", (1,)))
+
+    assert farm.pins == {}
+    assert farm.restart().manager._tables.tasks == {}
+
+
+def test_what_ended_but_whose_outputs_are_gone_is_run_again() -> None:
+    farm = journalled().submit(1)
+    farm.arrive(OUT).finish(farm.run(), success(FileEntry("o", OUT, 1)))
+    farm.blobs.clear()
+
+    farm.restart().worker("w2")
+
+    assert farm.run("w2").attempt == 2
+    farm.restart()  # the journal now holds an end and a later start
+    assert farm.manager.explain("s1", "1").state == "running"
+
+
+def test_a_failure_is_owed_like_any_other_end() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run(), failure())
+
+    farm.restart().client().submit(1)
+
+    assert farm.done().result.outcome is Outcome.FAILED
+
+
+def test_the_retries_left_are_known() -> None:
+    farm = journalled().submit(spec(1, retries=1))
+    farm.finish(farm.run(), failure())
+    second = farm.run()
+
+    back(farm.restart(), Running(second.key, second.attempt, second.epoch)).finish(second, failure())
+
+    farm.client().submit(spec(1, retries=1))
+    assert farm.done().result.outcome is Outcome.FAILED
+
+
+def test_a_cancel_is_not_forgotten() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    farm.say("c1", Cancel("s1", (1,), "no more"))
+    assert isinstance(farm.journal[-1], Cancelled)
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+
+    assert len(farm.told("w1", Halt)) == 1
+    farm.say("w1", Declined(run.key, run.attempt, "halted", epoch=run.epoch))
+    farm.client().submit(1)
+    assert farm.done().result.outcome is Outcome.CANCELLED
+
+
+def test_identical_actions_share_the_run_that_goes_on() -> None:
+    twin = spec(1, action=action("same"), read_cache=True)
+    farm = Farm(journalled=True, cache=True).client().client("c2").worker().submit(twin)
+    run = farm.run()
+    farm.submit(twin, session="s2", client="c2")
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+    farm.client().submit(twin).client("c2").submit(twin, session="s2", client="c2").finish(run)
+
+    assert farm.told("w1", Run) == []
+    assert [farm.done().cached, farm.done("c2").cached] == [False, True]
+
+
+def test_a_run_left_to_another_client_is_that_clients_after_a_restart() -> None:
+    twin = spec(1, action=action("same"), read_cache=True)
+    farm = Farm(journalled=True, cache=True).client().client("c2").worker().submit(twin)
+    run = farm.run()
+    farm.submit(twin, session="s2", client="c2").say("c1", Cancel("s1"))
+    assert farm.done("c1").result.outcome is Outcome.CANCELLED
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch)).finish(run)
+
+    farm.client("c2").submit(twin, session="s2", client="c2")
+    assert farm.done("c2").result.outcome is Outcome.SUCCEEDED
+
+
+def test_a_new_session_attaches_to_what_an_absent_one_left_running() -> None:
+    twin = spec(1, action=action("same"), read_cache=True)
+    farm = Farm(journalled=True, cache=True).client().worker().submit(twin)
+    run = farm.run()
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+
+    farm.client("c2").submit(twin, session="s2", client="c2")
+    for second in range(1, 40):
+        farm.at(float(second)).alive("w1", "c2")
+    assert farm.told("w1", Halt) == []
+    farm.finish(run)
+
+    assert farm.done("c2").result.outcome is Outcome.SUCCEEDED
+
+
+def test_what_a_client_left_and_does_not_fetch_is_cancelled_after_its_lease() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+    for second in range(1, 29):
+        farm.at(float(second)).alive("w1")
+    assert farm.told("w1", Halt) == []
+
+    farm.at(31.0)
+
+    assert len(farm.told("w1", Halt)) == 1
+
+
+def test_a_session_may_ask_for_a_longer_lease() -> None:
+    farm = Farm(journalled=True).client().worker()
+    farm.say("c1", Submit("s1", (SHELL,), (spec(1),), lease_s=3600.0))
+    run = farm.run()
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+    for second in range(1, 100):
+        farm.at(float(second)).alive("w1")
+
+    assert farm.told("w1", Halt) == []
+
+
+def test_a_client_that_has_the_result_already_needs_no_other_run() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run())
+    lost_its_tail = [entry for entry in farm.journal if isinstance(entry, Submitted)]
+
+    farm.restart(lost_its_tail).client().say("c1", Taken("s1", (1,))).worker("w2")
+
+    assert farm.told("w2", Run) == []
+
+
+def test_numbers_are_not_used_again() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run()).say("c1", Taken("s1", (1,)))
+
+    farm.restart().client().submit(2).worker("w2")
+
+    assert farm.run("w2").key == 2
+
+
+def test_waiting_tasks_are_looked_up_again_for_they_may_have_ended_unnoticed() -> None:
+    farm = Farm(journalled=True).client().submit(spec(1, read_cache=True)).restart()
+
+    assert [type(command) for command in farm.others] == [LookUp]
+
+
+def test_a_task_alone_on_its_worker_stays_alone_after_a_restart() -> None:
+    farm = Farm(journalled=True).client().worker(slots=4)
+    farm.submit(1, need=Need("shell", exclusive=True)).submit(2)
+    run = farm.run()
+
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch), slots=4)
+
+    assert farm.told("w1", Run) == []
+    check(farm.manager)
