@@ -39,6 +39,9 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENTS = 16
 """Closed segments that are kept without a compaction; restarts leave small ones."""
 
+LOOK_S = 0.1
+"""How often an idle writer looks whether a compaction has ended."""
+
 LATER_S = 60.0
 """Between two compactions when one has failed."""
 
@@ -154,7 +157,7 @@ class Writer:
     def _patience(self) -> float | None:
         if self._due < float("inf"):
             return max(0.0, self._due - time.monotonic())
-        return 1.0 if self._compactor is not None else None
+        return LOOK_S if self._compactor is not None else None
 
     def _begin_segment(self) -> bool:
         closed = self._weight.closed
