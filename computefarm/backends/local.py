@@ -86,7 +86,7 @@ class LocalBackend(ClientBackend):
             store=self._store,
             directories=PrivateDirs(home.cache / PRIVATE),
             spawners=SpawnerPool(slots=self._slots),
-            plugin=Toolbox(self._catalogue),
+            toolbox=Toolbox(self._catalogue, cache=home.cache),
             facts=task_facts(register),
             quit=lambda reason, _code: self._bridge.broken(
                 FarmError(f"the embedded worker stopped: {reason}")

@@ -179,11 +179,16 @@ def _check(arguments: argparse.Namespace, slots: int) -> None:
         )
 
 
-def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
-    """Probe what was asked for; offer what there is, and refuse to start with nothing."""
+def _requirements(wanted: list[str]) -> dict[str, str]:
+    """Return the constraint on the version of each capability asked for."""
     from computefarm.capability import parse_requirement
 
-    asked = dict(parse_requirement(text) for text in wanted)
+    return dict(parse_requirement(text) for text in wanted)
+
+
+def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
+    """Probe what was asked for; offer what there is, and refuse to start with nothing."""
+    asked = _requirements(wanted)
     offers, lacking = probe_offers(catalogue, list(asked), home, os.environ)
     for probed in lacking:
         log.warning("not offering %s: %s", probed.capability, "; ".join(probed.missing))
@@ -270,7 +275,7 @@ def _serve(
         store=store,
         directories=PrivateDirs(home.cache / PRIVATE),
         spawners=SpawnerPool(nice=arguments.nice, slots=slots),
-        plugin=Toolbox(catalogue),
+        toolbox=Toolbox(catalogue, cache=home.cache, constraints=_requirements(arguments.capability)),
         facts=task_facts(register),
         quit=quit_,
         dialler=dialler,

@@ -49,6 +49,20 @@ class SpawnerPool:
         """Return the spawners' own pids."""
         return [spawner.pid for spawner in self._spawners]
 
+    def pid_of(self, ticket: int) -> int:
+        """Return the pid of a task's current command; 0 when there is none or it is not known."""
+        place = self._place.get(ticket)
+        return 0 if place is None else self._spawners[place].pid_of(ticket)
+
+    def spawner_of(self, ticket: int) -> int:
+        """Return the pid of the spawner that has a task in flight."""
+        return self._spawners[self._place[ticket]].pid
+
+    def ticket_of(self, pid: int) -> int | None:
+        """Return the task whose mark a process carries (Linux only)."""
+        found = (spawner.ticket_of(pid) for spawner in self._spawners)
+        return next((ticket for ticket in found if ticket is not None), None)
+
     def launch(self, launch: Launch) -> None:
         """Queue a task at the spawner with most room, to be started at the next `flush`."""
         place = min(range(len(self._counts)), key=lambda n: self._counts[n] / self._shares[n])

@@ -21,7 +21,7 @@ import msgspec
 from computefarm.errors import FarmError
 
 from .channel import ENDED, HALT, LAUNCH, RECALL, STARTED, TEXT, Channel, ChannelClosed, Frame
-from .kin import end_marked, send_group
+from .kin import end_marked, mark_of, send_group
 
 _BOOT = """\
 import sys
@@ -146,6 +146,14 @@ class Spawner:
     def running(self) -> dict[int, int]:
         """Return the tickets in flight, each with the pid of its current command (0 while unknown)."""
         return dict(self._running)
+
+    def pid_of(self, ticket: int) -> int:
+        """Return the pid of a task's current command; 0 when there is none or it is not known."""
+        return self._running.get(ticket, 0)
+
+    def ticket_of(self, pid: int) -> int | None:
+        """Return the task whose mark a process carries (Linux only)."""
+        return mark_of(pid, self._token)
 
     @property
     def alive(self) -> bool:

@@ -1,15 +1,13 @@
-"""One attempt in a worker's hands, and what its processes' end means."""
+"""One attempt in a worker's hands."""
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import msgspec
 
 from computefarm.messages import Action, Digest, Outcome, Piece, Result, Run, TaskKey
 from computefarm.sandbox.lines import BoundedLog, LineSplitter
-from computefarm.sandbox.spawner import Ended
 
 Attempt = tuple[TaskKey, int]
 """Which task, and the how-manieth try."""
@@ -28,6 +26,8 @@ class Execution:
         "live_bytes",
         "log",
         "missing",
+        "over",
+        "peak",
         "pending",
         "pending_bytes",
         "pending_since",
@@ -60,31 +60,10 @@ class Execution:
         self.live_bytes = 0
         self.strays = False
         self.seq = 0
-
-
-def judge(execution: Execution, event: Ended) -> tuple[Outcome, str]:
-    """Return outcome and reason of the commands, before outputs are looked at."""
-    commands = execution.action.commands
-    shown = commands[event.command] if event.command < len(commands) else ""
-    command = shown if isinstance(shown, str) else " ".join(shown)
-    if event.timed_out:
-        return Outcome.TIMEOUT, f"timeout: ended after {execution.action.timeout_s:g} s: {command}"
-    if execution.halted is not None:
-        return Outcome.CANCELLED, execution.halted
-    if event.error:
-        return Outcome.FAILED, event.error
-    if event.signal is not None:
-        return Outcome.FAILED, f"killed by signal {event.signal} ({_signal_name(event.signal)}): {command}"
-    if event.exit_code != 0:
-        return Outcome.FAILED, f"exit status {event.exit_code}: {command}"
-    return Outcome.SUCCEEDED, ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
+        self.peak = 0
+        """Bytes of memory seen in use by all its processes together; 0 when nobody looked."""
+        self.over = ""
+        """How it passed the memory it had declared."""
 
 
 def with_outcome(result: Result, outcome: Outcome, reason: str, **changes: Any) -> Result:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from computefarm.catalogue import Catalogue, Probed, platform_name, probe_all
+from computefarm.capability import Capability
+from computefarm.catalogue import Catalogue, Probed, platform_name, probe, probe_all
+from computefarm.core.versions import satisfies
 from computefarm.errors import UsageError
 from computefarm.home import Home, host_id, hostname
 from computefarm.host.gpu import count_gpus
@@ -31,19 +33,48 @@ def usable_cores() -> int:
 
 
 class Toolbox:
-    """Which plug-in executes which capability, found once."""
+    """What this machine's capability files say, and which plug-ins execute them; each found once."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        cache: Path | None = None,
+        constraints: Mapping[str, str] | None = None,
+    ) -> None:
+        """`cache` keeps programs' digests; `constraints` are the versions that the owner wants to offer."""
         self._catalogue = catalogue
+        self._cache = cache
+        self._constraints = constraints or {}
         self._plugins: dict[str, CommandPlugin] = {}
+        self._envs: dict[str, tuple[tuple[str, str], ...]] = {}
 
-    def __call__(self, capability: str) -> CommandPlugin:
+    def plugin(self, capability: str) -> CommandPlugin:
         """Return the plug-in that executes `capability`."""
         plugin = self._plugins.get(capability)
         if plugin is None:
             plugin = registry.find(self._catalogue.get(capability).worker)
             self._plugins[capability] = plugin
         return plugin
+
+    def env(self, capability: str) -> tuple[tuple[str, str], ...]:
+        """Return the variables that its file sets for every task of `capability`."""
+        env = self._envs.get(capability)
+        if env is None:
+            env = self._envs[capability] = self._catalogue.get(capability).env
+        return env
+
+    def capability(self, name: str) -> Capability:
+        """Return a capability's description."""
+        return self._catalogue.get(name)
+
+    def probe(self, capability: str) -> Probed:
+        """Find out whether this machine can honour `capability` now; runs programs, which takes time."""
+        probed = probe(self._catalogue.get(capability), os.environ, cache=self._cache)
+        constraint = self._constraints.get(capability, "")
+        if probed.offer is None or not constraint or satisfies(probed.offer.version, constraint):
+            return probed
+        return Probed(capability, None, (f"this is {probed.offer.version}, not {constraint}",))
 
 
 def probe_offers(
@@ -92,6 +123,3 @@ def task_facts(register: Register) -> dict[str, str]:
 def store_root(home: Home) -> Path:
     """Return where the blobs of this CF_HOME are."""
     return home.cache / STORE
-
-
-Probe = Callable[[str], Probed]

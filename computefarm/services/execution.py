@@ -22,11 +22,18 @@ from computefarm.sandbox.environment import task_environment
 from computefarm.sandbox.pool import SpawnerPool
 from computefarm.sandbox.spawner import Ended, Launch, SpawnerDied, Started, Text
 from computefarm.store.blobs import BlobStore
-from computefarm.store.collect import Collected, collect
+from computefarm.store.collect import collect
+from computefarm.store.copying import DISK_FULL, is_full
 from computefarm.store.layout import PrivateDirs, lay_out
-from computefarm.worker_api.contract import CommandPlugin, TaskContext
+from computefarm.worker_api.contract import TaskContext
 
-from .attempts import Attempt, Execution, judge, with_outcome
+from .attempts import Attempt, Execution, with_outcome
+from .diagnosis import judge, result_of, with_collected
+from .disk import Disk
+from .equip import Toolbox
+from .failures import Failures, GiveBack
+from .folders import outputs_to_prepare
+from .memory import MemoryWatch
 from .offload import Offload
 from .printing import Printing
 
@@ -48,13 +55,15 @@ class Executions:
         spawner: SpawnerPool,
         died: Callable[[int], None],
         offload: Offload,
-        plugin: Callable[[str], CommandPlugin],
+        toolbox: Toolbox,
+        failures: Failures,
+        disk: Disk,
         facts: Mapping[str, str],
         fetch: Callable[[list[tuple[Digest, int | None]]], None],
         begun: Callable[[Attempt], None],
         printed: Callable[[Attempt, tuple[Piece, ...]], None],
         ended: Callable[[Attempt, Result], None],
-        declined: Callable[[Attempt, str, tuple[Digest, ...]], None],
+        declined: Callable[[Attempt, str, tuple[Digest, ...], str], None],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -62,7 +71,10 @@ class Executions:
         self._spawner = spawner
         self._died = died
         self._offload = offload
-        self._plugin = plugin
+        self._toolbox = toolbox
+        self._failures = failures
+        self._disk = disk
+        self._memory = MemoryWatch(spawner, self._exceeded, clock)
         self._facts = dict(facts)
         self._fetch = fetch
         self._begun = begun
@@ -119,14 +131,17 @@ class Executions:
                     self._lay_out(execution)
 
     def unavailable(self, digests: list[Digest], why: str) -> None:
-        """The manager cannot deliver these: give the attempts back."""
+        """These could not be fetched: give the attempts back."""
+        kind = "preparation"
+        if why.startswith(DISK_FULL):
+            why, kind = self._disk.full(), "disk-full"
         for digest in digests:
             for execution in self._awaiting.pop(digest, ()):
                 if self._by_attempt.get(execution.attempt) is execution:
                     paths = [e.path for e in execution.action.inputs if e.digest == digest]
-                    self._give_back(
-                        execution, f"input {paths[0]} could not be fetched: {why}", tuple(digests)
-                    )
+                    reason = f"input {paths[0]} could not be fetched: {why}"
+                    absent = tuple(digests) if kind == "preparation" else ()
+                    self._give_back(execution, reason, absent, kind)
 
     def _lay_out(self, execution: Execution) -> None:
         if execution.halted is not None:
@@ -148,7 +163,8 @@ class Executions:
         execution.directory = directory
         action = execution.action
         if action.inputs or action.outputs:
-            lay_out(self._store, action.inputs, directory, action.outputs, dirs=self._directories)
+            outputs = outputs_to_prepare(action)
+            lay_out(self._store, action.inputs, directory, outputs, dirs=self._directories)
         return directory
 
     def _laid_out(self, execution: Execution, directory: str | None, error: BaseException | None) -> None:
@@ -156,17 +172,19 @@ class Executions:
             self._launch(execution, directory)
         elif execution.halted is not None:
             self._give_back(execution, execution.halted, ())
+        elif error is not None and is_full(error):
+            self._give_back(execution, self._disk.full(), (), "disk-full")
         elif isinstance(error, StoreError):
             gone = tuple(e.digest for e in execution.action.inputs if e.digest not in self._store)
             if gone and execution.bytes_in == 0:
                 # Damaged or evicted since it was counted on: fetch it again, once.
                 self._again(execution, gone)
             else:
-                self._give_back(execution, f"the inputs could not be laid out: {error}", ())
+                self._give_back(execution, f"the inputs could not be laid out: {error}", (), "preparation")
         elif isinstance(error, TaskError):
             self._finish(execution, Result(Outcome.FAILED, reason=str(error)))
         elif isinstance(error, OSError):
-            self._give_back(execution, f"the task's directory could not be made: {error}", ())
+            self._give_back(execution, f"the task's directory could not be made: {error}", (), "preparation")
         elif error is not None:
             raise error
 
@@ -191,14 +209,14 @@ class Executions:
             "CF_CPUS": str(run.cpus),
             "CF_CAPABILITY": action.capability,
         }
-        env = task_environment(directory, action.env, facts)
+        env = task_environment(directory, self._toolbox.env(action.capability) + action.env, facts)
         context = TaskContext(
             directory=directory,
             cpus=run.cpus,
             memory=run.memory,
         )
         try:
-            commands = self._plugin(action.capability).commands(action, context)
+            commands = self._toolbox.plugin(action.capability).commands(action, context)
         except FarmError as error:
             self._finish(execution, Result(Outcome.FAILED, reason=str(error)))
             return
@@ -241,6 +259,11 @@ class Executions:
         else:
             self.halt(attempt, reason)
 
+    def recall_waiting(self, reason: str) -> None:
+        """Give back everything whose first command has not been started."""
+        for execution in list(self._by_attempt.values()):
+            self.recall(execution.attempt, reason)
+
     def readable(self, fileno: int) -> None:
         """Take what one of the spawners has to tell."""
         try:
@@ -261,6 +284,8 @@ class Executions:
             match event:
                 case Started():
                     execution_of.begun = True
+                    if execution_of.run.memory:
+                        self._memory.watch(execution_of)
                     self._begun(execution_of.attempt)
                 case Text():
                     self._printing.take(execution_of, event)
@@ -268,12 +293,18 @@ class Executions:
                     self._command_ended(execution_of, event)
 
     def tick(self, now: float) -> None:
-        """Send lines that have waited long enough."""
+        """Send lines that have waited long enough; look after memory."""
         self._printing.tick(now)
+        self._memory.tick(now)
 
     def next_deadline(self) -> float | None:
-        """Return when lines are to be sent."""
-        return self._printing.next_deadline()
+        """Return when `tick` is wanted."""
+        lines, memory = self._printing.next_deadline(), self._memory.next_deadline()
+        return min(lines, memory) if lines is not None and memory is not None else lines or memory
+
+    def _exceeded(self, execution: Execution) -> None:
+        """End an attempt that takes much more memory than it declared, while the machine still answers."""
+        self._spawner.halt(execution.ticket, 0.0)
 
     # --- after ---
 
@@ -286,20 +317,15 @@ class Executions:
         execution.strays = event.timed_out or event.signal is not None or bool(event.error)
         del self._by_ticket[execution.ticket]
         self._printing.finish(execution)
-        outcome, reason = judge(execution, event)
-        result = Result(
-            outcome=outcome,
-            exit_code=event.exit_code,
-            signal=event.signal,
-            reason=reason,
-            run_s=event.run_s,
-            cpu_s=event.cpu_s,
-            peak_memory=event.peak_memory,
-            bytes_in=execution.bytes_in,
-            log=execution.log.pieces() if execution.log is not None else (),
-        )
+        if execution.run.memory:
+            self._memory.forget(execution)
+        verdict = judge(execution.action, event, halted=execution.halted, over=execution.over)
+        result = result_of(execution, event, verdict)
+        if verdict.outcome is Outcome.FAILED:
+            self._failures.examine(execution, event, result, lambda told: self._examined(execution, told))
+            return
         outputs = execution.action.outputs
-        if outcome is not Outcome.SUCCEEDED or not outputs:
+        if verdict.outcome is not Outcome.SUCCEEDED or not outputs:
             self._finish(execution, result)
             return
         directory = execution.directory
@@ -309,40 +335,42 @@ class Executions:
             lambda value, error: self._collected(execution, result, value, error),
         )
 
+    def _examined(self, execution: Execution, told: Result | GiveBack) -> None:
+        if isinstance(told, Result):
+            self._finish(execution, told)
+        else:
+            self._give_back(execution, told.reason, (), told.kind)
+
     def _collected(
         self, execution: Execution, result: Result, value: Any, error: BaseException | None
     ) -> None:
-        if isinstance(error, TaskError):
-            self._finish(execution, with_outcome(result, Outcome.FAILED, str(error)))
+        if error is not None and is_full(error):
+            text = self._disk.full()
+            self._finish(execution, with_outcome(result, Outcome.FAILED, text, kind="disk-full"))
+        elif isinstance(error, TaskError):
+            self._finish(execution, with_outcome(result, Outcome.FAILED, str(error), kind="output"))
         elif isinstance(error, FarmError | OSError):
-            self._give_back(execution, f"the outputs could not be kept: {error}", ())
+            self._give_back(execution, f"the outputs could not be kept: {error}", (), "preparation")
         elif error is not None:
             raise error
         else:
-            assert isinstance(value, Collected)
-            if value.missing:
-                names = ", ".join(value.missing)
-                plural = "s were" if len(value.missing) > 1 else " was"
-                text = f"declared target{plural} not produced: {names}"
-                result = with_outcome(result, Outcome.FAILED, text, missing=value.missing)
-            else:
-                size = sum(entry.size for entry in value.entries)
-                result = with_outcome(result, result.outcome, "", outputs=value.entries, bytes_out=size)
-            self._finish(execution, result)
+            self._finish(execution, with_collected(result, value))
 
     def _finish(self, execution: Execution, result: Result) -> None:
         if execution.halted is not None and result.outcome is not Outcome.SUCCEEDED:
-            result = with_outcome(result, Outcome.CANCELLED, execution.halted)
+            result = with_outcome(result, Outcome.CANCELLED, execution.halted, kind="cancelled")
         self._let_go(execution)
         self._ended(execution.attempt, result)
         self._remove(execution)
 
-    def _give_back(self, execution: Execution, reason: str, absent: tuple[Digest, ...]) -> None:
+    def _give_back(
+        self, execution: Execution, reason: str, absent: tuple[Digest, ...], kind: str = ""
+    ) -> None:
         self._by_ticket.pop(execution.ticket, None)
         self._printing.forget(execution)
         self._let_go(execution)
         self._remove(execution)
-        self._declined(execution.attempt, reason, absent)
+        self._declined(execution.attempt, reason, absent, kind)
 
     def _let_go(self, execution: Execution) -> None:
         del self._by_attempt[execution.attempt]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from computefarm.core.worker import (
+    LetGo,
     Quit,
     Recall,
     Reconnect,
@@ -19,6 +20,7 @@ from computefarm.core.worker import (
     WorkerCommand,
     WorkerSession,
 )
+from computefarm.host.oom import OomCounter
 from computefarm.messages import (
     Digest,
     FromManager,
@@ -35,14 +37,17 @@ from computefarm.store.blobs import BlobStore
 from computefarm.store.layout import PrivateDirs
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
 from computefarm.transport.wire import Buffer
-from computefarm.worker_api.contract import CommandPlugin
 
 from .attempts import Attempt
 from .bulk import StoreShelf
 from .dialling import Dialler
+from .disk import Disk
+from .equip import Toolbox
 from .execution import Executions
+from .failures import Failures
 from .link import Link
 from .loop import Loop
+from .offering import Offering
 from .transfer import Transfer
 
 log = logging.getLogger("computefarm.worker")
@@ -72,7 +77,7 @@ class WorkerService:
         store: BlobStore,
         directories: PrivateDirs,
         spawners: SpawnerPool,
-        plugin: Callable[[str], CommandPlugin],
+        toolbox: Toolbox,
         facts: Mapping[str, str],
         quit: Callable[[str, str], None],
         dialler: Dialler | None = None,
@@ -81,7 +86,7 @@ class WorkerService:
         self._store = store
         self._directories = directories
         self._spawners = spawners
-        self._plugin = plugin
+        self._toolbox = toolbox
         self._facts = facts
         self._quit = quit
         self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
@@ -119,13 +124,24 @@ class WorkerService:
         self._session = WorkerSession(self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots)
         self._obey(self._session.offer(self._register, loop.clock()))
         self._transfer.attach(loop)
+        self._oom = OomCounter(now=loop.clock())
+        folders = (self._directories.root, self._store.root)
+        self._disk = Disk(self._register.hostname, folders, self._hold, loop.clock)
+        self._offering = Offering(self._toolbox.probe, self._reoffer)
+        self._offering.attach(loop)
+        self._offering.set(self._register.offers)
+        failures = Failures(
+            oom=self._oom, disk=self._disk, capability=self._toolbox.capability, check=self._offering.check
+        )
         self._executions = Executions(
             store=self._store,
             directories=self._directories,
             spawner=self._spawners,
             died=self._spawner_died,
             offload=self._transfer.offload,
-            plugin=self._plugin,
+            toolbox=self._toolbox,
+            failures=failures,
+            disk=self._disk,
             facts=self._facts,
             fetch=self._transfer.want,
             begun=self._begun,
@@ -142,6 +158,9 @@ class WorkerService:
         """Heartbeats, re-sends, lines that have waited, complaints about an absent manager."""
         self._obey(self._session.tick(now))
         self._executions.tick(now)
+        self._oom.sample(now)
+        self._disk.tick(now)
+        self._offering.tick(now)
         self._transfer.tick(now)
         self._link.tick(now)
         if self._next_complaint is not None and now >= self._next_complaint:
@@ -152,6 +171,8 @@ class WorkerService:
         parts = (
             self._session.next_deadline(),
             self._executions.next_deadline(),
+            self._disk.next_deadline(),
+            self._offering.next_deadline(),
             self._transfer.next_deadline(),
             self._next_complaint,
             self._link.next_deadline(),
@@ -179,6 +200,7 @@ class WorkerService:
         self._executions.close()
         self._link.say(Goodbye("the worker stops"))
         self._link.flush()
+        self._offering.close()
         self._transfer.close(self._loop)
         self._directories.close()
         self._link.close()
@@ -195,6 +217,14 @@ class WorkerService:
 
     def offer(self, offers: tuple[Offer, ...]) -> None:
         """Change what this worker offers, and tell the manager."""
+        self._offering.set(offers)
+        self._reoffer(offers)
+
+    def probe_again(self) -> None:
+        """Look again at everything this worker offers, or did."""
+        self._offering.check_all()
+
+    def _reoffer(self, offers: tuple[Offer, ...]) -> None:
         self._register = msgspec.structs.replace(self._register, offers=offers)
         self._obey(self._session.offer(self._register, self._clock()))
 
@@ -260,8 +290,13 @@ class WorkerService:
             self._pinned[attempt] = digests
         self._obey(self._session.ended(*attempt, result, self._clock()))
 
-    def _declined(self, attempt: Attempt, reason: str, absent: tuple[Digest, ...]) -> None:
-        self._obey(self._session.decline(*attempt, reason, self._clock(), absent))
+    def _declined(self, attempt: Attempt, reason: str, absent: tuple[Digest, ...], kind: str) -> None:
+        self._obey(self._session.decline(*attempt, reason, self._clock(), absent, kind))
+
+    def _hold(self, reason: str) -> None:
+        self._obey(self._session.hold(reason, self._clock()))
+        if reason:
+            self._executions.recall_waiting(reason)
 
     def _obey(self, commands: Iterable[WorkerCommand]) -> None:
         for command in commands:
@@ -279,6 +314,8 @@ class WorkerService:
                 case Reconnect(reason=reason):
                     log.warning("%s; connecting again", reason)
                     self._link.reconnect()
+                case LetGo(attempts=attempts, reason=reason):
+                    log.warning("%d results are given up: %s", len(attempts), reason)
                 case Quit(reason=reason, code=code):
                     self._quit(reason, code)
         if self._pinned:

@@ -17,6 +17,9 @@ PORTION = 1024 * 1024
 """Bytes read or written at a time."""
 
 _FICLONE = 0x40049409
+DISK_FULL = "disk full"
+"""How the text of every such error begins."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -117,5 +120,5 @@ def store_error(error: OSError, path: Path, doing: str) -> StoreError:
     except OSError:
         free = 0
     return StoreError(
-        f"disk full: cannot {doing} in {path} ({free:,} bytes free): {error.strerror}", hint=f"df -h {path}"
+        f"{DISK_FULL}: cannot {doing} in {path} ({free:,} bytes free): {error.strerror}", hint=f"df -h {path}"
     )
