@@ -124,7 +124,7 @@ class ClientSession:
         self._ended: set[int] = set()
         self._taken: set[int] = set()
         self._cancelled: dict[int, str] = {}
-        self._asked: dict[int, Ask] = {}
+        self._asked: dict[int, Ask | Cancel] = {}
         self._number = 0
         self._linked = False
         self._welcome = False
@@ -175,6 +175,15 @@ class ClientSession:
         question = Ask(self._number, about, session, task)
         self._asked[question.number] = question
         return question.number, self._say(question, now=now) if self._welcome else []
+
+    def cancel_run(
+        self, session: str, names: Sequence[str], now: float, reason: str = ""
+    ) -> tuple[int, list[ClientCommand]]:
+        """Cancel tasks of another session of the same owner by name, or all; an `Answer` says how many."""
+        self._number += 1
+        wish = Cancel(session, (), reason, tuple(names), self._number)
+        self._asked[wish.number] = wish
+        return wish.number, self._say(wish, now=now) if self._welcome else []
 
     def leave(self, now: float, reason: str = "") -> list[ClientCommand]:
         """Say goodbye: what has not ended is cancelled."""
