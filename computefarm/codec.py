@@ -28,7 +28,9 @@ CHUNK = 1024 * 1024
 """Bytes of blob data in one frame, at most."""
 
 _encoder = msgspec.msgpack.Encoder()
-_to_manager = msgspec.msgpack.Decoder(Annotated[list[ToManager], msgspec.Meta(max_length=BATCH)])
+_to_manager: msgspec.msgpack.Decoder[list[ToManager]] = msgspec.msgpack.Decoder(
+    Annotated[list[ToManager], msgspec.Meta(max_length=BATCH)]
+)
 _from_manager = msgspec.msgpack.Decoder(list[FromManager])
 _action = msgspec.msgpack.Decoder(Action)
 

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import time
 
 import zmq
 
@@ -17,27 +16,21 @@ from computefarm.errors import FarmError, Unreachable, UsageError
 from computefarm.home import Home
 from computefarm.host.running import Running, end
 from computefarm.majordomo.presentation import status_json, status_text
-from computefarm.quantities import parse_duration
+from computefarm.services.connected import Connected
 from computefarm.services.equip import store_root
 from computefarm.services.loop import Loop
 from computefarm.services.taskmanager import TaskManagerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
 from computefarm.store.results import ResultCache
-from computefarm.transport.addresses import parse_address
-from computefarm.transport.authorized import Authorization, clean_name, format_line
-from computefarm.transport.farms import (
-    check_farm_name,
-    farms_folder,
-    open_farm,
-    publish,
-    read_access,
-    withdraw,
-)
-from computefarm.transport.invitation import Enrolment, invite
-from computefarm.transport.keys import read_key
+from computefarm.transport.addresses import Address, parse_address
+from computefarm.transport.farms import Farm, check_farm_name, farms_folder, open_farm, publish, withdraw
+from computefarm.transport.invitation import Enrolment
+from computefarm.transport.keys import fingerprint
 from computefarm.transport.manager_end import ManagerEnd
+from computefarm.transport.reach import dialled_as, firewall_line, local_form
 
+from .enrolment import add_commands, keys_last
 from .process import (
     Parser,
     Signals,
@@ -56,7 +49,7 @@ log = logging.getLogger("computefarm.taskmanager")
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(keys_last(sys.argv[1:]))
     home = Home.find(os.environ)
     try:
         settings = load_settings({}, os.environ, home)
@@ -76,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
 
     start = commands.add_parser("start", help="start the TaskManager (in the foreground unless --daemon)")
     start.add_argument("--listen", metavar="tcp://HOST:PORT", help="default tcp://127.0.0.1:11989")
+    start.add_argument(
+        "--address", default="", metavar="HOST[:PORT]", help="by what other machines reach this one"
+    )
     start.add_argument("--name", default=DEFAULT_FARM, metavar="FARM", help="the farm's name")
     start.add_argument("--daemon", action="store_true", help="go to the background")
     start.add_argument("--verbose", action="store_true", help="log more")
@@ -90,29 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(call=_status)
 
-    invitation = commands.add_parser("invite", help="print a line that lets one more machine join")
-    invitation.add_argument("--role", required=True, choices=("worker", "client", "viewer"))
-    invitation.add_argument(
-        "--for", dest="duration", default="1h", metavar="TIME", help="how long it is good"
-    )
-    invitation.add_argument("--name", default="", metavar="FARM")
-    invitation.set_defaults(call=_invite)
-
-    keys = commands.add_parser("keys", help="list who may connect")
-    keys.add_argument("--name", default="", metavar="FARM")
-    keys.set_defaults(call=_keys)
-
-    allow = commands.add_parser("allow", help="let a key in")
-    allow.add_argument("key", help="the public key, as the refused machine prints it")
-    allow.add_argument("--role", required=True, choices=("worker", "client", "viewer", "monitor"))
-    allow.add_argument("--as", dest="label", default="", metavar="NAME", help="a name for the key")
-    allow.add_argument("--name", default="", metavar="FARM")
-    allow.set_defaults(call=_allow)
-
-    revoke = commands.add_parser("revoke", help="shut a key out, at once")
-    revoke.add_argument("key", help="the key, or the name it has in `keys`")
-    revoke.add_argument("--name", default="", metavar="FARM")
-    revoke.set_defaults(call=_revoke)
+    add_commands(commands)
     return parser
 
 
@@ -153,9 +127,13 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
             heartbeat_s=settings.heartbeat_s,
         )
         loop.add(service)
-        publish(farm, address)
-        running.claim("taskmanager", farm.name, address)
-        text = f"farm {farm.name!r} is at {address}, process {os.getpid()}; stop it with: {PROGRAM} stop"
+        loop.add(Connected(end_, farm.folder))
+        listening = parse_address(address)
+        dialled = _dialled(arguments.address, listening)
+        here = local_form(listening)
+        publish(farm, str(here), str(dialled))
+        running.claim("taskmanager", farm.name, str(here))
+        text = _welcome(farm, listening, dialled)
         print(text, flush=True)
         tell_parent("ok" + text)
         quiet_garbage_collector()
@@ -166,6 +144,36 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
         context.destroy(linger=100)
     log.info("stopped")
     return 0
+
+
+def _dialled(wanted: str, listening: Address) -> Address:
+    """Return what invitations carry: what the user said, else a guess."""
+    if not wanted:
+        return dialled_as(listening)
+    address = parse_address(wanted, default_port=listening.port)
+    if address.is_any:
+        raise UsageError(
+            f"--address {wanted}: nobody can dial that",
+            hint=f"{PROGRAM} start … --address the-name-of-this-machine",
+        )
+    return address
+
+
+def _welcome(farm: Farm, listening: Address, dialled: Address) -> str:
+    """Return what `start` prints."""
+    lines = [f"farm {farm.name!r} is at {listening}, process {os.getpid()}; stop it with: {PROGRAM} stop"]
+    if listening.is_loopback:
+        lines.append(
+            f"  this machine only; for others: {PROGRAM} stop && {PROGRAM} start --listen tcp://0.0.0.0:{listening.port}"
+        )
+    else:
+        lines += [
+            f"  other machines reach it at {dialled} (if not so: --address HOST[:PORT])",
+            f"  its key is {fingerprint(farm.keys.public)}",
+            f"  a firewall here must let it through: {firewall_line(listening.port)}",
+        ]
+    lines.append(f"  let a machine in: {PROGRAM} invite --role worker")
+    return "\n".join(lines)
 
 
 def _stop(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
@@ -216,88 +224,6 @@ def _status(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
         print()
     else:
         print("\n".join(status_text(status, address)))
-    return 0
-
-
-# --- who may connect ----------------------------------------------------------------------------------
-
-
-def _own_farm(arguments: argparse.Namespace, home: Home) -> str:
-    """Return the farm that is managed here and meant."""
-    managed = sorted(path.parent.parent.name for path in farms_folder(home).glob("*/keys/manager.key"))
-    if arguments.name:
-        name = check_farm_name(arguments.name)
-        if name not in managed:
-            raise UsageError(
-                f"no farm {name!r} is managed here (there are: {', '.join(managed) or 'none'})",
-                hint=f"{PROGRAM} start --name {name} --daemon",
-            )
-        return name
-    if len(managed) == 1:
-        return managed[0]
-    if not managed:
-        raise UsageError("no farm is managed here", hint=f"{PROGRAM} start --daemon")
-    raise UsageError(f"several farms are managed here: {', '.join(managed)}", hint="name one with --name")
-
-
-def _invite(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
-    name = _own_farm(arguments, home)
-    farm = open_farm(home, name)
-    try:
-        access = read_access(farm.folder / "access.json")
-    except FarmError as error:
-        raise UsageError(
-            f"the TaskManager of farm {name!r} is not running, so nobody could join",
-            hint=f"{PROGRAM} start --name {name} --daemon",
-        ) from error
-    try:
-        valid_s = parse_duration(arguments.duration)
-    except ValueError as error:
-        raise UsageError(
-            f"--for {arguments.duration}: {error}", hint=f"{PROGRAM} invite --role {arguments.role} --for 1h"
-        ) from error
-    line = invite(
-        farm.table,
-        access,
-        role=arguments.role,
-        valid_s=valid_s,
-        address=parse_address(access.address),
-        wall=time.time(),
-    )
-    if sys.stdout.isatty():
-        verb = "cf-worker --capability NAME --join" if arguments.role == "worker" else "majordomo join"
-        print(f"on the other machine, within {arguments.duration}:\n  {verb} {line}")
-    else:
-        print(line)
-    return 0
-
-
-def _keys(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
-    farm = open_farm(home, _own_farm(arguments, home))
-    farm.table.refresh()
-    for entry in farm.table.entries.values():
-        print(format_line(entry))
-    return 0
-
-
-def _allow(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
-    farm = open_farm(home, _own_farm(arguments, home))
-    try:
-        key = read_key(arguments.key)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    farm.table.add(Authorization(role=arguments.role, name=clean_name(arguments.label or "allowed"), key=key))
-    print(f"{arguments.role} key let in")
-    return 0
-
-
-def _revoke(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
-    farm = open_farm(home, _own_farm(arguments, home))
-    removed = farm.table.remove(arguments.key)
-    if not removed:
-        raise UsageError(f"no key {arguments.key!r} here", hint=f"{PROGRAM} keys")
-    for entry in removed:
-        print(f"revoked {entry.role} {entry.name}")
     return 0
 
 

@@ -36,7 +36,14 @@ class Dialler:
     def dial(self) -> PeerEnd:
         """Return a new connection."""
         access = self._access
-        return PeerEnd(self._context, access.address, server_key=access.server_key, keys=self._keys)
+        return PeerEnd(
+            self._context,
+            access.address,
+            server_key=access.server_key,
+            keys=self._keys,
+            role=self._role,
+            farm=access.farm,
+        )
 
     def elsewhere(self) -> bool:
         """Read the access file again; return whether it names another place than the one that is dialled.

@@ -302,7 +302,9 @@ class Authorized:
             if wall is not None:
                 for entry in gone:
                     if not entry.invited:
-                        left[entry.key] = Authorization(f"revoked:{entry.role}", entry.name, entry.key, at=wall)
+                        left[entry.key] = Authorization(
+                            f"revoked:{entry.role}", entry.name, entry.key, at=wall
+                        )
             return left
 
         self.edit(without)

@@ -41,6 +41,7 @@ class _AccessFile(msgspec.Struct, forbid_unknown_fields=False, omit_defaults=Tru
     server_key: str
     automatic: bool = False
     invitations: tuple[str, ...] = ()
+    advertised: str = ""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -56,6 +57,8 @@ class Access(msgspec.Struct, frozen=True):
     """Written by a TaskManager of this same `CF_HOME`, and removed when it stops."""
     invitations: tuple[PublicKey, ...] = ()
     """Public halves of the invitations this machine joined with."""
+    advertised: str = ""
+    """Where other machines dial, when it is not `address`; only in the manager's own home."""
 
     def keys(self, role: str) -> KeyPair:
         """Return this machine's key pair for a process of `role`; refuse when it has none."""
@@ -127,6 +130,11 @@ def _find_named(home: Home, farm: str) -> Access:
 def read_access(path: Path) -> Access:
     """Return what an access file says."""
     try:
+        if path.stat().st_mode & 0o022:
+            raise Refused(
+                f"{path} can be written by others, who could lead this machine to another manager",
+                hint=f"chmod 600 {path}",
+            )
         said = msgspec.json.decode(path.read_bytes(), type=_AccessFile)
         return Access(
             farm=said.farm,
@@ -135,6 +143,7 @@ def read_access(path: Path) -> Access:
             folder=path.parent,
             automatic=said.automatic,
             invitations=tuple(read_key(key) for key in said.invitations),
+            advertised=str(parse_address(said.advertised)) if said.advertised else "",
         )
     except FileNotFoundError as error:
         raise SettingsError(f"there is no access file {path}") from error
@@ -153,6 +162,7 @@ def write_access(access: Access) -> None:
         server_key=spell(access.server_key),
         automatic=access.automatic,
         invitations=tuple(spell(key) for key in access.invitations),
+        advertised=access.advertised,
     )
     data = msgspec.json.format(msgspec.json.encode(file), indent=2)
     write_file(access.folder / ACCESS, data + b"\n", mode=0o600)
@@ -193,10 +203,18 @@ def open_farm(home: Home, name: str) -> Farm:
     return Farm(name=name, folder=folder, keys=keys, table=table)
 
 
-def publish(farm: Farm, address: str) -> Access:
-    """Write the access file, so that processes of this home find the manager at `address`."""
+def publish(farm: Farm, address: str, advertised: str = "") -> Access:
+    """Write the access file, so that processes of this home find the manager at `address`.
+
+    `advertised` is the address that invitations carry, when it is another one.
+    """
     access = Access(
-        farm=farm.name, address=address, server_key=farm.keys.public, folder=farm.folder, automatic=True
+        farm=farm.name,
+        address=address,
+        server_key=farm.keys.public,
+        folder=farm.folder,
+        automatic=True,
+        advertised=advertised,
     )
     write_access(access)
     return access

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,12 @@ def check_curve() -> None:
 def spell(key: PublicKey) -> str:
     """Return the spelling of a Z85 key for files, screens and shells (43 letters, digits, `-` and `_`)."""
     return base64.urlsafe_b64encode(z85.decode(key)).decode().rstrip("=")
+
+
+def fingerprint(key: PublicKey) -> str:
+    """Return what people compare: the sha256 of a public key, as ssh spells it."""
+    digest = hashlib.sha256(z85.decode(key)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def read_key(text: str) -> PublicKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -329,7 +330,9 @@ class ManagerEnd:
         """Hang up on every connection of `key` and let none in until then (wall clock); return how many."""
         self._barred = {k: end for k, end in self._barred.items() if end > self._clock()}
         self._barred[key] = until
-        found = [route for route, peer in self._peers.items() if peer.key == key and peer.identity is not None]
+        found = [
+            route for route, peer in self._peers.items() if peer.key == key and peer.identity is not None
+        ]
         for route in found:
             self._departed.append(route)
             self.drop(route)
@@ -362,9 +365,9 @@ class ManagerEnd:
         """Return how soon to call `receive` although nothing came."""
         return self._pause_s
 
-    def connections_of(self, key: PublicKey) -> int:
-        """Return how many live connections a key has."""
-        return sum(1 for peer in self._peers.values() if peer.key == key and peer.identity is not None)
+    def connections(self) -> dict[PublicKey, int]:
+        """Return how many live connections each key has."""
+        return Counter(peer.key for peer in self._peers.values() if peer.identity is not None)
 
     def refusals(self) -> list[Refusal]:
         """Return who was turned away since the last call, equal cases counted together."""

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
+import time
 from enum import StrEnum
 
 import msgspec
 import zmq
 
 from computefarm.codec import HEADER
-from computefarm.errors import ProtocolError
+from computefarm.errors import ProtocolError, Unreachable
+from computefarm.home import hostname
 
-from .addresses import parse_address
+from .addresses import Address, parse_address
+from .authorized import clean_name
 from .keys import KeyPair, PublicKey, check_curve, spell
 from .monitor import FAILURES, Monitor
+from .reach import blocked, not_running, silent, unknown_host
 from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
 
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 2000
+
+CONNECT_MS = 3000
+"""A connection that takes longer is taken for blocked: a firewall that drops looks like silence."""
 
 RETRY_S = 2.0
 """Between two tries when ZeroMQ has given up (it does so after a refusal)."""
 PATIENCE_S = 15.0
 """After so long without a connection dial afresh, whatever ZeroMQ is doing."""
 
+_BARRED = 500
+"""What the manager answers to a key that it knows and does not let in."""
+
 _EVENTS = (
-    zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILURES
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CONNECT_DELAYED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | FAILURES
 )
 
 
@@ -42,7 +59,7 @@ class LinkState(StrEnum):
     STRANGER = "stranger"
     """Whoever answers does not hold the farm's key; `keep_trying` dials again."""
     REFUSED = "refused"
-    """The manager does not know our key; `keep_trying` asks again."""
+    """The manager does not let our key in; `keep_trying` asks again."""
 
 
 class LinkEvent(msgspec.Struct, frozen=True):
@@ -68,8 +85,15 @@ class PeerEnd:
         *,
         server_key: PublicKey = "",
         keys: KeyPair | None = None,
+        role: str = "",
+        farm: str = "",
     ) -> None:
+        """Dial; `role` and `farm` are only for the texts of what goes wrong."""
         self.address = address
+        self._role = role or "ROLE"
+        self._farm = farm
+        self._dialled_s = 0.0
+        self._tried = False
         self.state: LinkEvent | None = None
         """The last event."""
         self._inproc = address.startswith(INPROC)
@@ -93,7 +117,8 @@ class PeerEnd:
         check_curve()
         if self._keys is None or not self._server_key:
             raise ValueError("a connection over TCP needs the manager's key and a key pair")
-        self._socket.setsockopt(zmq.IPV6, parse_address(self.address).is_ipv6)
+        self._socket.setsockopt(zmq.IPV6, _wants_ipv6(parse_address(self.address)))
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
@@ -130,8 +155,14 @@ class PeerEnd:
             news.append(told)
 
     def _read_event(self, event: int, value: int) -> LinkEvent | None:
+        if event == zmq.EVENT_CONNECT_DELAYED:
+            self._dialled_s, self._tried = time.monotonic(), True
+            return None
+        if event == zmq.EVENT_CONNECT_RETRIED:
+            tried, self._tried = self._tried, False
+            return None if tried else self._unreachable(unknown_host(self.address))
         if event == zmq.EVENT_CONNECTED:
-            self._explained = False
+            self._explained, self._tried = False, True
             return None
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             # Makes ZeroMQ look at its mailbox, else the first send may still find no pipe.
@@ -144,32 +175,49 @@ class PeerEnd:
             return None if self._explained else self._stranger("does not speak ComputeFarm")
         self._explained = True
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return self._refused()
+            return self._barred() if value == _BARRED else self._refused()
         if event == zmq.EVENT_CLOSED:
-            return self._unreachable(f"no TaskManager answers at {self.address}")
+            in_vain = time.monotonic() - self._dialled_s >= 0.9 * CONNECT_MS / 1000
+            return self._unreachable(
+                blocked(self.address) if in_vain else not_running(self.address, self._farm)
+            )
         if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value not in (errno.EPIPE, errno.ECONNRESET):
-            return self._unreachable(f"{self.address} accepts connections but does not answer")
-        return self._stranger("is not the manager this machine paired with")
+            return self._unreachable(silent(self.address))
+        return self._stranger("is not the manager that this machine joined")
 
     def _refused(self) -> LinkEvent:
-        public = spell(self._keys.public) if self._keys else ""
         return LinkEvent(
             LinkState.REFUSED,
-            f"the manager at {self.address} does not know this machine's key",
-            hint=f"cf-taskmanager allow --role ROLE {public}    # on the manager's machine",
+            f"the manager at {self.address} does not know this machine's key, {self._spelled}",
+            hint=f"{self._allow}    # on the manager's machine",
         )
+
+    def _barred(self) -> LinkEvent:
+        return LinkEvent(
+            LinkState.REFUSED,
+            f"the manager at {self.address} knows this machine's key and keeps it out: it was revoked, has expired, "
+            "may not come from this address, or has just flooded it (`cf-taskmanager keys` says which)",
+            hint=f"{self._allow}    # on the manager's machine, to let it in again",
+        )
+
+    @property
+    def _spelled(self) -> str:
+        return spell(self._keys.public) if self._keys else ""
+
+    @property
+    def _allow(self) -> str:
+        return f"cf-taskmanager allow {self._spelled} --role {self._role} --as {clean_name(hostname())}"
 
     def _stranger(self, what: str) -> LinkEvent:
         return LinkEvent(
             LinkState.STRANGER,
             f"what answers at {self.address} {what}",
-            hint="cf-taskmanager invite --role ROLE    # on the manager's machine, and join again here",
+            hint=f"cf-taskmanager invite --role {self._role}    # on the manager's machine, if the farm was made anew; "
+            "then join again here with the line it prints",
         )
 
-    def _unreachable(self, text: str) -> LinkEvent:
-        return LinkEvent(
-            LinkState.UNREACHABLE, text, hint="cf-taskmanager start    # on the manager's machine"
-        )
+    def _unreachable(self, error: Unreachable) -> LinkEvent:
+        return LinkEvent(LinkState.UNREACHABLE, error.args[0], hint=error.hint)
 
     def receive(self, limit: int = BATCH) -> list[tuple[bytes, Buffer | None]]:
         """Return the bodies (each with its data frame, if any) that arrived, at most `limit`.
@@ -247,3 +295,13 @@ class PeerEnd:
             self._monitor.close()
             self._monitor = None
         self._socket.close(linger=0)
+
+
+def _wants_ipv6(where: Address) -> bool:
+    """Return whether to dial by IPv6: a literal, or a name that has no other address."""
+    if where.is_ipv6:
+        return True
+    try:
+        return all(found[0] == socket.AF_INET6 for found in socket.getaddrinfo(where.host, where.port))
+    except OSError:
+        return False

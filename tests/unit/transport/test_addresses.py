@@ -43,7 +43,9 @@ def test_loopback(text: str) -> None:
     assert parse_address(text).is_loopback
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0:1", "*:1", "192.168.1.5", "[::]:7", "lab7:1", "127.0.0.1.example.org"])
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0:1", "*:1", "192.168.1.5", "[::]:7", "lab7:1", "127.0.0.1.example.org"]
+)
 def test_beyond_loopback(text: str) -> None:
     assert not parse_address(text).is_loopback
 
