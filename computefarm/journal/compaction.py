@@ -42,7 +42,9 @@ class Compacted(msgspec.Struct, frozen=True):
     closed: Closed
     """The segment that stands for all before it now."""
     tasks: int
-    """In it."""
+    """Submissions that were left out."""
+    forgotten: int
+    """Words of forgetting that were left out."""
 
 
 def compact(folder: Path, closed: Sequence[Closed], lineage: str) -> Compacted:
@@ -70,7 +72,7 @@ def compact(folder: Path, closed: Sequence[Closed], lineage: str) -> Compacted:
         if number < last:
             with contextlib.suppress(OSError):  # it does not count any more anyhow
                 path.unlink()
-    return Compacted(Closed(last, size), after.submitted)
+    return Compacted(Closed(last, size), before.submitted - after.submitted, len(before.forgotten))
 
 
 def _bodies(folder: Path, closed: Sequence[Closed]) -> Iterator[bytes]:

@@ -269,8 +269,6 @@ class Writer:
         before = weight.size
         later = [segment for segment in weight.closed if segment.number > compacted.closed.number]
         weight.closed = [compacted.closed, *later]
-        # Those that the rewriting left out were forgotten, whatever the count says.
-        gone = min(weight.forgotten, max(0, weight.tasks - compacted.tasks))
-        weight.tasks -= gone
-        weight.forgotten -= gone
+        weight.tasks -= compacted.tasks
+        weight.forgotten -= compacted.forgotten
         log.info("the journal was rewritten: %d of %d bytes still mattered", compacted.closed.counts, before)
