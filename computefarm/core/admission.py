@@ -12,7 +12,6 @@ from computefarm.messages import (
     Digest,
     Done,
     Need,
-    Obstacle,
     Outcome,
     Result,
     Submit,
@@ -47,11 +46,11 @@ class Admission:
             return "a task refers to a need that the message does not have"
         faults = [_fault(need) for need in message.needs]
         session.lease_s = message.lease_s
-        put_off: dict[Need, list[int]] = {}
+        put_off: dict[Need, dict[int, str]] = {}
         for spec in message.tasks:
             key = session.tasks.get(spec.task)
             if key is None and self._tables.journal_fault:
-                put_off.setdefault(message.needs[spec.need], []).append(spec.task)
+                put_off.setdefault(message.needs[spec.need], {})[spec.task] = spec.name
             elif key is None:
                 self._admit(session, spec, queues[spec.need], faults[spec.need], now)
             elif (done := self._tables.tasks[key].done) is not None:
@@ -208,13 +207,13 @@ class Admission:
         if action.inputs:
             self._tables.do(Pin(tuple([entry.digest for entry in action.inputs])))
 
-    def _put_off(self, session: Session, tasks: dict[Need, list[int]], now: float) -> None:
+    def _put_off(self, session: Session, tasks: dict[Need, dict[int, str]], now: float) -> None:
         """Say why these are not accepted now; remember their numbers only, for the client has the rest."""
         session.put_off = session.put_off or {}
-        fault = Obstacle("host", "manager", f"nothing new is accepted: {self._tables.journal_fault}")
-        for need, numbers in tasks.items():
-            session.put_off.setdefault(need, {}).update(dict.fromkeys(numbers))
-            waiting = Waiting(session.name, tuple(numbers), need, (fault,), True, True)
+        fault = self._tables.journal_obstacle()
+        for need, names in tasks.items():
+            session.put_off.setdefault(need, {}).update(names)
+            waiting = Waiting(session.name, tuple(names), need, (fault,), True, True)
             self._tables.say(session.peer, waiting, now)
 
     def _follow(self, task: Task) -> bool:

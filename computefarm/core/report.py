@@ -164,6 +164,7 @@ class Report:
             tuple(_worker_status(tables.workers[name], now) for name in sorted(tables.workers)),
             sum(session.unended - session.running for session in tables.sessions.values()),
             sum(session.running for session in tables.sessions.values()),
+            tables.journal_fault,
         )
 
     def _host_works(self, host: str) -> bool:
@@ -177,6 +178,9 @@ class Report:
             task = self._tables.tasks[key]
             if name in (task.name, str(number)):
                 return self._explain_task(task, now)
+        for names in (session.put_off or {}).values():
+            if any(name in (off, str(number)) for number, off in names.items()):
+                return Explanation(name, "waiting", (self._tables.journal_obstacle(),))
         for number, (old, past) in session.remembered.items():
             if name in (old, str(number)):
                 return Explanation(old, "ended", (), past)

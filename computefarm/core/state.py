@@ -194,8 +194,8 @@ class Session(msgspec.Struct, eq=False):
     """When a session without a client is cancelled."""
     lease_s: float = 0.0
     """How long it may be without; 0 means the manager's own lease."""
-    put_off: dict[Need, dict[int, None]] | None = None
-    """Tasks, by the client's numbers, that could not be accepted while the journal could not be written."""
+    put_off: dict[Need, dict[int, str]] | None = None
+    """Names of tasks, by the client's numbers, that could not be accepted while the journal could not be written."""
     closed: bool = False
     """No client will ever ask for these tasks again."""
     remembered: dict[int, tuple[str, tuple[Past, ...]]] = msgspec.field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from computefarm.messages import Digest, FromManager, Need, Offer, TaskKey
+from computefarm.messages import Digest, FromManager, Need, Obstacle, Offer, TaskKey
 
 from .beats import LEASE_BEATS as LEASE_BEATS
 from .beats import SESSION_BEATS
@@ -94,6 +94,10 @@ class Tables:
         if entry is None:
             entry = self.hosts[host] = Host(host, hostname)
         return entry
+
+    def journal_obstacle(self) -> Obstacle:
+        """Return why nothing new is accepted, for people."""
+        return Obstacle("host", "manager", f"nothing new is accepted: {self.journal_fault}")
 
     def abroad(self, epoch: str) -> str:
         """Return an epoch as messages name it: empty for our own."""

@@ -12,6 +12,7 @@ from computefarm.core.client import (
     Tell,
 )
 from computefarm.messages import (
+    Accepted,
     Answer,
     Ask,
     Cancel,
@@ -25,6 +26,7 @@ from computefarm.messages import (
     Submit,
     Taken,
     TaskSpec,
+    Waiting,
     Want,
     Welcome,
 )
@@ -161,3 +163,53 @@ def test_a_silent_manager_is_called_again_and_the_user_told_once() -> None:
 def test_some_refusals_are_final() -> None:
     assert session().receive(Disconnect("protocol", "say Hello first"), 1.0) == [Reconnect("say Hello first")]
     assert session().receive(Disconnect("key", "not yours"), 1.0) == [Tell(Rejected("key", "not yours"))]
+
+
+# --- a manager with a journal -------------------------------------------------------------------------------
+
+
+def test_it_knows_what_would_survive() -> None:
+    made = ClientSession("s")
+    made.connected(0.0)
+    made.receive(Welcome(1, "1", "farm", "e1", 2.0, lineage="l"), 0.0)
+    made.submit([(SHELL, task(1)), (SHELL, task(2))], 0.0)
+    assert made.unaccepted == 2
+
+    assert made.receive(Accepted("s", (1, 7)), 1.0) == [Tell(Accepted("s", (1, 7)))]
+    assert made.unaccepted == 1
+    made.receive(done(1), 1.0)
+    made.receive(Welcome(1, "1", "farm", "e2", 2.0, lineage="l"), 2.0)
+    made.receive(Accepted("s", (2,)), 3.0)
+    assert made.unaccepted == 0
+
+    made.receive(Welcome(1, "1", "farm", "e3", 2.0, lineage="another"), 4.0)
+    assert made.unaccepted == 1
+
+
+def test_what_was_put_off_is_submitted_again_when_the_wait_is_over() -> None:
+    made = ClientSession("s")
+    made.connected(0.0)
+    made.receive(Welcome(1, "1", "farm", "e1", 2.0, lineage="l"), 0.0)
+    made.submit([(SHELL, task(1)), (SHELL, task(2))], 0.0)
+    made.receive(Accepted("s", (1,)), 1.0)
+    over = Waiting("s", (1, 2, 3), SHELL, (), True, True)
+
+    commands = made.receive(over, 2.0)
+
+    assert commands == [Tell(over), Say(Submit("s", (SHELL,), (task(2),)))]
+
+
+def test_without_a_journal_the_end_of_a_wait_means_nothing_more() -> None:
+    made = session()
+    made.submit([(SHELL, task(1))], 0.0)
+    over = Waiting("s", (1,), SHELL, (), True, True)
+
+    assert made.receive(over, 2.0) == [Tell(over)]
+
+
+def test_a_session_to_be_left_alone_says_for_how_long() -> None:
+    made = ClientSession("s", lease_s=3600.0)
+    made.connected(0.0)
+    made.receive(WELCOME, 0.0)
+
+    assert made.submit([(SHELL, task(1))], 0.0) == [Say(Submit("s", (SHELL,), (task(1),), 3600.0))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from computefarm.core.commands import LookUp
+from computefarm.core.commands import JournalFailed, JournalWorks, LookUp
 from computefarm.core.entries import Cancelled, Ended, Forgotten, Started, Submitted
 from computefarm.messages import (
     Accepted,
@@ -18,6 +18,7 @@ from computefarm.messages import (
     Settled,
     Submit,
     Taken,
+    Waiting,
 )
 from computefarm.testing.farm import SHELL, Farm, action, failure, spec, success
 from computefarm.testing.invariants import check
@@ -344,3 +345,40 @@ def test_a_task_alone_on_its_worker_stays_alone_after_a_restart() -> None:
 
     assert farm.told("w1", Run) == []
     check(farm.manager)
+
+
+# --- a journal that cannot be written ---------------------------------------------------------------------
+
+
+def test_nothing_new_is_accepted_while_the_journal_fails_and_everything_once_it_works() -> None:
+    farm = journalled()
+    farm.learn(JournalFailed("no space left for /journal on nn01")).submit(1, 2)
+
+    (waiting,) = farm.told("c1", Waiting)
+    assert (waiting.tasks, waiting.offered) == ((1, 2), True)
+    assert "/journal on nn01" in waiting.obstacles[0].reason
+    assert farm.told("w1", Run) == []
+    assert farm.told("c1", Accepted) == []
+    assert "nn01" in farm.manager.status(farm.now).journal
+    assert farm.manager.explain("", "t2").obstacles == waiting.obstacles
+
+    farm.learn(JournalWorks())
+    (over,) = farm.told("c1", Waiting)
+    assert (over.tasks, over.obstacles) == ((1, 2), ())
+    farm.submit(1, 2)
+    assert farm.told("c1", Accepted) == [Accepted("s1", (1, 2))]
+    assert farm.run().name == "t1"
+    assert farm.manager.status(farm.now).journal == ""
+
+
+def test_what_was_accepted_goes_on_while_the_journal_fails() -> None:
+    farm = journalled().submit(1, 2)
+    farm.sync(len(farm.journal)).learn(JournalFailed("full"))
+
+    farm.finish(farm.run()).submit(1)
+
+    assert len(farm.told("c1", Done)) == 2  # at its end, and because it was submitted again
+    assert farm.told("w1", Settled) == []
+    assert farm.run().name == "t2"
+    farm.sync().learn(JournalWorks())
+    assert len(farm.told("w1", Settled)) == 1

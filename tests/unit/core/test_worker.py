@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from computefarm.core.worker import (
+    LetGo,
     Quit,
     Recall,
     Reconnect,
@@ -278,3 +279,118 @@ def test_a_held_worker_takes_nothing_new_and_says_why_until_it_is_held_no_longer
     assert register.held == ""
     made.ended(1, 1, OK, 2.0)
     assert [type(one) for one in made.receive(run(4), 2.0)] == [Start]
+
+
+# --- managers that come and go ------------------------------------------------------------------------------
+
+
+def descendant(epoch: str, lineage: str = "l") -> Welcome:
+    return Welcome(1, "1", "farm", epoch, 2.0, lineage=lineage)
+
+
+def journalled_session(slots: int = 2, result_hold_s: float = 100.0) -> WorkerSession:
+    made = WorkerSession("w", slots, result_hold_s=result_hold_s)
+    made.offer(REGISTER, 0.0)
+    made.connected(0.0)
+    made.receive(descendant("e1"), 0.0)
+    return made
+
+
+def test_a_manager_of_the_same_lineage_is_told_what_is_in_hand_and_held() -> None:
+    made = journalled_session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+    made.disconnected(1.0)
+    made.ended(2, 1, OK, 2.0)
+
+    commands = made.receive(descendant("e2"), 3.0)
+
+    (register, finished) = said(commands)
+    assert isinstance(register, Register)
+    assert register.running == (Running(1, 1, "e1"), Running(2, 1, "e1"))
+    assert finished == Finished(2, 1, OK, "e1")
+    assert not any(isinstance(command, Stop) for command in commands)
+    assert said(made.ended(1, 1, OK, 4.0)) == [Finished(1, 1, OK, "e1")]
+
+
+def test_a_manager_of_another_lineage_stops_what_it_does_not_know() -> None:
+    made = journalled_session()
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+
+    commands = made.receive(descendant("e2", "other"), 2.0)
+
+    assert [type(command) for command in commands] == [Stop, Say]
+    assert said(made.ended(1, 1, OK, 3.0)) == []
+
+
+def test_words_about_another_epochs_attempt_do_not_touch_its_namesake() -> None:
+    made = journalled_session(slots=2)
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+    made.receive(descendant("e2"), 2.0)
+    namesake = Run(1, 1, "another", b"", epoch="e2")
+
+    assert made.receive(namesake, 3.0) == []  # waits for the end of the old one
+    assert made.receive(Halt(1, 1, epoch="e1"), 3.0) == [Stop(1, 1, "")]
+    ended = made.ended(1, 1, OK, 4.0)
+    assert said(ended) == [Finished(1, 1, OK, "e1")]
+    assert made.receive(Settled(((1, 1),)), 5.0) == []  # not of this epoch
+    assert made.unsettled == {(1, 1)}
+
+    assert made.receive(Settled(((1, 1),), "e1"), 5.0) == [Start(namesake)]
+    assert said(made.begun(1, 1, 6.0)) == [Begun(1, 1)]
+
+
+def test_what_it_says_of_an_earlier_epochs_attempt_names_the_epoch() -> None:
+    made = journalled_session()
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+    made.disconnected(1.0)
+    made.receive(descendant("e2"), 2.0)
+
+    assert said(made.begun(1, 1, 3.0)) == [Begun(1, 1, "e1")]
+    assert said(made.decline(2, 1, "no", 3.0)) == [Declined(2, 1, "no", epoch="e1")]
+
+
+def test_results_are_let_go_when_the_manager_stays_away() -> None:
+    made = journalled_session(result_hold_s=100.0)
+    made.receive(run(1), 0.0)
+    made.receive(run(2), 0.0)
+    made.ended(1, 1, OK, 1.0)
+    made.disconnected(2.0)
+    made.ended(2, 1, OK, 50.0)
+
+    assert made.next_deadline() == 102.0
+    assert made.tick(101.0) == []
+    (first,) = made.tick(102.0)
+    assert isinstance(first, LetGo)
+    assert first.attempts == ((1, 1),)
+    assert made.unsettled == {(2, 1)}
+    made.tick(150.0)
+    assert made.unsettled == frozenset()
+    assert made.next_deadline() is None
+
+
+def test_a_manager_that_comes_back_in_time_gets_the_results_however_long_it_takes_them() -> None:
+    made = journalled_session(result_hold_s=10.0)
+    made.receive(run(1), 0.0)
+    made.disconnected(1.0)
+    made.ended(1, 1, OK, 2.0)
+    made.connected(3.0)
+    made.receive(descendant("e2"), 3.0)
+
+    made.receive(Heartbeat(), 100.0)
+    made.tick(100.0)
+
+    assert made.unsettled == {(1, 1)}
+
+
+def test_a_drained_worker_without_a_manager_leaves_when_its_results_are_let_go() -> None:
+    made = journalled_session(result_hold_s=10.0)
+    made.receive(run(1), 0.0)
+    made.leave(0.0)
+    made.disconnected(1.0)
+    made.ended(1, 1, OK, 2.0)
+
+    assert [type(command) for command in made.tick(12.0)] == [LetGo, Quit]
