@@ -126,6 +126,11 @@ def orders(submissions: Sequence[Submission]) -> list[Order]:
 
 def question(client: ClientService, about: str, task: str = "", session: str | None = None) -> Answer:
     """Ask the manager and wait for the answer; callable from any thread but the loop's."""
+    return answer_to(lambda then: client.ask(about, task, then, session))
+
+
+def answer_to(ask: Callable[[Callable[[Answer], None]], None]) -> Answer:
+    """Call `ask` with what takes the answer, and wait for it."""
     box: list[Answer] = []
     ready = threading.Event()
 
@@ -133,7 +138,7 @@ def question(client: ClientService, about: str, task: str = "", session: str | N
         box.append(answer)
         ready.set()
 
-    client.ask(about, task, then, session)
+    ask(then)
     if not ready.wait(ANSWER_S):
         raise Unreachable(
             f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status"

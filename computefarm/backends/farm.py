@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import zmq
 
 from computefarm.errors import FarmError, Unreachable
 from computefarm.home import Home, host_id, hostname
-from computefarm.messages import Explanation, Pool
+from computefarm.messages import Explanation, Pool, SessionStatus
 from computefarm.services.client import ClientService
 from computefarm.services.dialling import Dialler
 from computefarm.services.equip import store_root
@@ -18,7 +19,7 @@ from computefarm.store.blobs import BlobStore
 from computefarm.transport.farms import Access
 
 from .base import Offered, Sink
-from .bridge import Bridge, ClientBackend, question, run_guarded
+from .bridge import Bridge, ClientBackend, answer_to, question, run_guarded
 
 CONNECT_S = 5.0
 """How long the first answer of a manager may take."""
@@ -87,3 +88,12 @@ class FarmBackend(ClientBackend):
         explanation = question(self._client, "explain", task, session).explanation
         assert explanation is not None
         return explanation
+
+    def sessions(self) -> tuple[SessionStatus, ...]:
+        """Return the runs of this key that the farm knows."""
+        return question(self._client, "sessions").sessions or ()
+
+    def cancel_run(self, session: str, tasks: Sequence[str], reason: str) -> int:
+        """Cancel tasks of a run by name, or all; return how many there were that had not ended."""
+        answer = answer_to(lambda then: self._client.cancel_run(session, tasks, reason, then))
+        return answer.cancelled or 0

@@ -39,6 +39,7 @@ LATER = {
     "logs": "computefarm.majordomo.commands:LogsCommand",
     "capabilities": "computefarm.majordomo.commands:CapabilitiesCommand",
     "config": "computefarm.majordomo.commands:ConfigCommand",
+    "cancel": "computefarm.majordomo.commands_cancel:CancelCommand",
     "submit": "computefarm.majordomo.commands_submit:SubmitCommand",
 }
 """Imported when they are called: `majordomo list` needs none of them."""

@@ -219,6 +219,7 @@ class Run(Own, DoitRun):
                 vanished_s=settings.wait_workers_s,
                 echo=not display,
                 in_place=pdb,
+                state=home.state,
             ),
             farm=self.farm,
             open_backend=lambda: self.context.backend(

@@ -12,11 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from computefarm.errors import FarmError, UsageError
-from computefarm.journal.history import RunRow, TaskRow
+from computefarm.journal.history import TaskRow
 from computefarm.logs.tasklog import last_lines, run_folder
 from computefarm.messages import Explanation, Outcome
 
-from .look import DIR, FARM, JSON, RUN, Look, Viewer, folder_of, nearest, option, put, put_json, refuse, show
+from .look import (
+    DIR,
+    FARM,
+    JSON,
+    RUN,
+    Look,
+    Viewer,
+    folder_of,
+    nearest,
+    option,
+    put,
+    put_json,
+    refuse,
+    run_state,
+    show,
+)
 from .presentation import (
     Account,
     Offering,
@@ -34,19 +49,6 @@ from .presentation import (
 )
 
 ERROR_LINES = 10
-
-
-def run_state(run: RunRow) -> str:
-    """Return `ended`, `running`, or `killed` for a run without an end whose process is gone."""
-    if run.ended is not None:
-        return "ended"
-    import psutil
-
-    try:
-        # Another process may have the number by now: ours was started before its run.
-        return "running" if psutil.Process(run.pid).create_time() <= run.started + 1 else "killed"
-    except psutil.Error:
-        return "killed"
 
 
 class StatusCommand(Look):

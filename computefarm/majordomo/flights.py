@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import BaseFail
@@ -157,7 +157,7 @@ class Flights:
             fail = failed_to_plan(error)
             runner = self._runner
             runner.watching.not_run(task.name, Outcome.FAILED, fail.message, asked.capability)
-            runner._handle_task_error(node, fail)
+            runner.failed_with(node, fail)
             return False
         if task.teardown:
             self._runner.teardown_list.append(task)
@@ -196,6 +196,19 @@ class Flights:
         if self._flights and self._running is not None:
             self._running.cancel((), reason)
 
+    def cancel(self, names: Iterable[str], reason: str) -> set[str]:
+        """Cancel tasks by name; return those that are in flight. Each still ends as a failure of the run."""
+        self.submit()
+        meant = frozenset(names)
+        chosen = {
+            number: flight.node.task.name
+            for number, flight in self._flights.items()
+            if flight.node.task.name in meant
+        }
+        if chosen and self._running is not None:
+            self._running.cancel(tuple(chosen), reason)
+        return set(chosen.values())
+
     def _record_dropped(self, flight: Flight) -> None:
         name = flight.node.task.name
         self._runner.watching.not_run(name, Outcome.CANCELLED, flight.dropped, flight.asked.capability)
@@ -219,7 +232,7 @@ class Flights:
             fail = FarmFailed(f"{text}\n  {self._next_step(event)}", 5)
             task = flight.node.task
             self._runner.watching.not_run(task.name, Outcome.FAILED, fail.message, flight.asked.capability)
-            self._runner._handle_task_error(flight.node, fail)
+            self._runner.failed_with(flight.node, fail)
             nodes.append(flight.node)
         if over and self._running is not None:
             self._running.cancel([number for number, _ in over], "no worker offers what it needs")
@@ -315,6 +328,12 @@ class Flights:
         self._patience.release((event.task,))
         task = flight.node.task
         outcome = event.result.outcome
+        if (
+            outcome is Outcome.CANCELLED
+            and not flight.dropped
+            and self._runner.cancelled(task.name, event.result.reason)
+        ):
+            flight.dropped = event.result.reason
         if flight.dropped and outcome is not Outcome.SUCCEEDED:
             why = self._runner.dep_manager.why.get(task.name, ())
             self._runner.watching.farm_ended(

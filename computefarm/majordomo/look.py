@@ -18,7 +18,7 @@ from doit.cmdparse import CmdParseError
 from computefarm.errors import FarmError, UsageError
 from computefarm.home import Home
 from computefarm.journal.history import FILE, History, RunRow
-from computefarm.messages import Explanation, Pool, Status
+from computefarm.messages import Explanation, Pool, SessionStatus, Status
 from computefarm.settings import Settings, load_settings
 
 from .argv import option_error
@@ -39,6 +39,12 @@ class Viewer(Protocol):
 
     def explain_name(self, task: str, session: str = "") -> Explanation:
         """Return what it knows of a run's (or any) task; state `unknown` when it has none of that name."""
+
+    def sessions(self) -> tuple[SessionStatus, ...]:
+        """Return the runs of this key that the farm knows."""
+
+    def cancel_run(self, session: str, tasks: Sequence[str], reason: str) -> int:
+        """Cancel tasks of a run by name, or all; return how many there were that had not ended."""
 
     def close(self) -> None:
         """Hang up."""
@@ -151,6 +157,19 @@ class Look(Command):
             f"no run, or more than one, is called {wanted!r}; the newest are: {', '.join(recent) or 'none'}",
             hint="majordomo history --list",
         )
+
+
+def run_state(run: RunRow) -> str:
+    """Return `ended`, `running`, or `killed` for a run without an end whose process is gone."""
+    if run.ended is not None:
+        return "ended"
+    import psutil
+
+    try:
+        # Another process may have the number by now: ours was started before its run.
+        return "running" if psutil.Process(run.pid).create_time() <= run.started + 1 else "killed"
+    except psutil.Error:
+        return "killed"
 
 
 def folder_of(options: Mapping[str, Any]) -> Path:

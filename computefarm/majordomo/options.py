@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 
@@ -19,3 +21,5 @@ class RunOptions(msgspec.Struct, frozen=True):
     """Print farm tasks' output here, live; false when a progress display does."""
     in_place: bool = False
     """Run local tasks on the main thread even among farm tasks (`--pdb`)."""
+    state: Path | None = None
+    """The state folder, where others may ask something of this run; None where nobody can."""

@@ -9,29 +9,31 @@ a node that has run may be sent back at any later time.
 from __future__ import annotations
 
 import queue
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from doit.exceptions import BaseFail, DependencyError, InvalidDodoFile, InvalidTask, UnmetDependency
-from doit.runner import Runner
+from doit.exceptions import InvalidDodoFile, InvalidTask
 from doit.task import Task
 
 from computefarm.backends.base import Backend, Broken, Event
 from computefarm.errors import FarmError
 from computefarm.messages import Outcome
 
+from .cancelling import Cancelling
 from .dependency import Dependencies
-from .failures import code_of, exit_code
+from .failures import FarmFailed, exit_code
 from .farm_tasks import FarmTasks
 from .flights import Flights
-from .graph import blocked_by, wanted
+from .graph import wanted
+from .judge import Judge
 from .local import LocalEnded, LocalThread, end_children, execute
 from .options import RunOptions
-from .stopping import Stopping, Terminated
+from .requests import Inbox
+from .stopping import CANCELLED, Stopping, Terminated
+from .unrun import record_the_rest
 from .watching import Watching
 
 STOP_S = 5.0
@@ -48,7 +50,7 @@ class Wake(msgspec.Struct):
     """Look up: a signal came."""
 
 
-class FarmRunner(Runner):
+class FarmRunner(Judge):
     """Runs local tasks here, one at a time and in doit's order, and farm tasks on a backend."""
 
     def __init__(
@@ -64,17 +66,14 @@ class FarmRunner(Runner):
         open_backend: Callable[[], Backend],
         watching: Watching,
     ) -> None:
-        super().__init__(dep_manager, reporter, continue_, always_execute, stream)
-        self.options = options
-        self._stop_running: bool = False
-        self.watching = watching
-        self.codes: set[int] = set()
+        super().__init__(
+            dep_manager, reporter, continue_, always_execute, stream,
+            options=options, farm=farm, watching=watching,
+        )  # fmt: skip
         self.fatal: list[FarmError] = []
         """What ended the run early, for the user, in order."""
-        self._farm = farm
         self._mixed = False
         """Some task goes to the farm; if none does, everything runs exactly as under doit."""
-        self.terminal = (sys.stdout, sys.stderr)
         self._events: queue.SimpleQueue[Event | LocalEnded | Wake] = queue.SimpleQueue()
         self._stopping = Stopping(lambda: self._events.put(Wake()))
         self._local = LocalThread(self._events.put)
@@ -87,6 +86,13 @@ class FarmRunner(Runner):
         self._nodes: Mapping[str, Any] = {}
         self._flights = Flights(self, farm, open_backend, self._events.put)
         farm.toolchain_of = self._flights.toolchain_of
+        self._cancelling = Cancelling(
+            Inbox(options.state, options.run_id), self._stopping, self._flights, watching,
+            tasks=lambda: wanted(self._tasks, self._selected),
+            local=lambda: self._local_node.task.name if self._local_node is not None else "",
+            say=self.say,
+        )  # fmt: skip
+        self._stopping.look = self._cancelling.interrupted
 
     # --- the whole run --------------------------------------------------------------------------------
 
@@ -123,6 +129,7 @@ class FarmRunner(Runner):
         """Dispatch, submit, and take results until nothing is left or the run is stopped."""
         try:
             while not self._stopping.code:
+                self._cancelling.look()
                 idle = self._dispatch(task_dispatcher)
                 self._start_parked()
                 self._flights.submit()
@@ -188,11 +195,13 @@ class FarmRunner(Runner):
             else:
                 self._back.appendleft(node)
             return
+        if self._cancelling.unwanted and self._drop_unwanted(node):
+            return
         needs = self._farm.needs(task)
         if needs is None and (self._local_node is not None or self._parked):
             # Looked at when its turn comes: the tasks before it may still change what it depends on.
             self._parked.append(node)
-        elif self._nothing_to_do(node, needs.capability if needs else ""):
+        elif self.nothing_to_do(node, needs.capability if needs else ""):
             self._back.appendleft(node)
         elif needs is not None:
             self._mixed = True
@@ -201,20 +210,14 @@ class FarmRunner(Runner):
         else:
             self._start_local(node)
 
-    def _nothing_to_do(self, node: Any, capability: str) -> bool:
-        """Settle the common case of a task that is up to date, as `select_task` would."""
-        if node.run_status is not None or self.always_execute or node.bad_deps or node.ignored_deps:
+    def _drop_unwanted(self, node: Any) -> bool:
+        """Fail a task that was cancelled before its turn; say whether it was."""
+        reason = self._cancelling.unwanted.get(node.task.name)
+        if reason is None:
             return False
-        task = node.task
-        try:
-            if not self.dep_manager.nothing_to_do(task):
-                return False
-        except OSError:
-            return False  # `select_task` meets it again, and reports it
-        node.run_status = "up-to-date"
-        self.reporter.get_status(task)
-        self.reporter.skip_uptodate(task)
-        self.watching.up_to_date(task.name, capability)
+        self.watching.not_run(node.task.name, Outcome.CANCELLED, reason, self.capability(node.task))
+        self.failed_with(node, FarmFailed(reason))
+        self._back.appendleft(node)
         return True
 
     def _start_parked(self) -> None:
@@ -250,25 +253,6 @@ class FarmRunner(Runner):
         finally:
             self._stopping.raising = False
         self._local_ended(done)
-
-    def select_task(self, node: Any, tasks_dict: Mapping[str, Task]) -> bool:
-        """Say whether a task is to be run now, as doit's runner does."""
-        task = node.task
-        first = node.run_status is None
-        try:
-            chosen = bool(super().select_task(node, tasks_dict))
-        except OSError as error:
-            self._handle_task_error(node, DependencyError(f"ERROR: Task '{task.name}': {error}"))
-            return False
-        status = node.run_status
-        if status == "up-to-date" and not task.has_subtask:
-            needs = self._farm.needs(task)
-            self.watching.up_to_date(task.name, needs.capability if needs else "")
-        elif status == "ignore":
-            self.watching.not_run(task.name, Outcome.UP_TO_DATE, "ignored, as `majordomo ignore` was told")
-        elif first and status == "run" and self.always_execute:
-            self.dep_manager.why.setdefault(task.name, ["asked to run whatever its state (-a)"])
-        return chosen
 
     # --- results --------------------------------------------------------------------------------------
 
@@ -318,60 +302,21 @@ class FarmRunner(Runner):
             self.watching.local_ended(task, done, fail, self.dep_manager.why.get(task.name, ()))
         self._back.append(node)
 
-    def process_task_result(self, node: Any, base_fail: BaseFail | None) -> BaseFail | None:
-        """Save a success or report a failure; return the failure, which saving may have caused."""
-        task = node.task
-        if base_fail is None:
-            task.save_extra_values()
-            try:
-                self.dep_manager.save_success(task)
-            except OSError as error:
-                what = "does not exist" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
-                base_fail = DependencyError(
-                    f"ERROR: Task '{task.name}' saving success: Dependent file '{error.filename}' {what}."
-                )
-        if base_fail is None:
-            node.run_status = "successful"
-            self.reporter.add_success(task)
-            return None
-        self._handle_task_error(node, base_fail)
-        return base_fail
+    def stopped_by(self, task: Task) -> None:
+        """Give up what no worker has yet; what runs may end."""
+        self._flights.drop_waiting(f"not started: the run stopped when {task.name} failed")
 
-    def _handle_task_error(self, node: Any, base_fail: BaseFail) -> None:
-        task = node.task
-        node.run_status = "failure"
-        self.dep_manager.remove_success(task)
-        self.dep_manager.sent.pop(task.name, None)
-        self.reporter.add_failure(task, base_fail)
-        if isinstance(base_fail, UnmetDependency):
-            if not task.has_subtask:
-                self.watching.not_run(
-                    task.name, Outcome.BLOCKED, f"blocked by {base_fail.message}", self._capability(task)
-                )
-            return
-        if isinstance(base_fail, DependencyError):
-            self.watching.not_run(task.name, Outcome.FAILED, base_fail.message, self._capability(task))
-        self.codes.add(code_of(base_fail))
-        if not self.continue_ and not self._stop_running:
-            self._stop_running = True
-            self._flights.drop_waiting(f"not started: the run stopped when {task.name} failed")
-
-    def _capability(self, task: Task) -> str:
-        needs = self._farm.needs(task)
-        return needs.capability if needs else ""
-
-    def say(self, text: str) -> None:
-        """Tell the user one thing about the whole run."""
-        self.watching.note(text)
-        if self.options.echo:
-            self.terminal[1].write(f"majordomo: {text}\n")
+    def cancelled(self, name: str, reason: str) -> bool:
+        """Take note that somebody has cancelled a farm task; say whether it was the whole run."""
+        return self._cancelling.note(name, reason)
 
     # --- the end --------------------------------------------------------------------------------------
 
     def _interrupted(self) -> None:
         """End what runs on the farm and wait a little for it to be confirmed."""
-        reason = "interrupted" if self._stopping.code == 130 else "terminated"
-        self._flights.cancel_all(reason)
+        if self._stopping.code == CANCELLED:
+            self.say(self._stopping.reason)
+        self._flights.cancel_all(self._stopping.reason)
         deadline = time.monotonic() + STOP_S
         while self._flights and (left := deadline - time.monotonic()) > 0:
             try:
@@ -404,16 +349,9 @@ class FarmRunner(Runner):
         return exit_code(self.codes)
 
     def _record_the_rest(self) -> None:
-        """Give every task that did not come to its turn a record that says why."""
         if not self.codes and self._exhausted:
             return
-        failed = {name for name, node in self._nodes.items() if node.run_status == "failure"}
-        blocked = blocked_by(self._tasks, failed)
-        why = "interrupted" if self._stopping.code else "not started: the run stopped before"
-        for name in wanted(self._tasks, self._selected):
-            if name not in self.watching.recorded:
-                unsettled = name in self._nodes and self._nodes[name].run_status in (None, "run")
-                if name in blocked or unsettled:
-                    outcome = Outcome.BLOCKED if name in blocked else Outcome.CANCELLED
-                    reason = f"blocked by {blocked[name]}" if name in blocked else why
-                    self.watching.not_run(name, outcome, reason, self._capability(self._tasks[name]))
+        why = self._stopping.reason or "not started: the run stopped before"
+        record_the_rest(
+            self._tasks, self._nodes, self._selected, self.watching, capability=self.capability, why=why
+        )

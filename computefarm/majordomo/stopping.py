@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops the run cleanly, the second at once."""
+"""Ctrl-C, SIGTERM and `majordomo cancel`: the first stops the run cleanly, a second signal at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from .local import leave_at_once
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
+CANCELLED = 1
+"""The exit code of a run that somebody has cancelled: its tasks did not succeed, and nobody killed it."""
+
 
 class Terminated(BaseException):
     """SIGTERM came while an action ran on the main thread."""
@@ -24,7 +27,11 @@ class Stopping:
         self._wake = wake
         self._before: dict[int, Any] = {}
         self.code = 0
-        """130 or 143 once a signal came."""
+        """130 or 143 once a signal came, 1 once the run was cancelled."""
+        self.reason = ""
+        """Why, for people."""
+        self.look: Callable[[], None] = lambda: None
+        """Called when SIGTERM comes: it may be what hurries a request that could not be seen otherwise."""
         self.raising = False
         """While an action runs on the main thread a signal ends it as an exception, as under doit."""
 
@@ -42,11 +49,19 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def cancel(self, reason: str) -> None:
+        """Stop the run because somebody asked for it."""
+        if not self.code:
+            self.code, self.reason = CANCELLED, reason
+
     def _caught(self, number: int, frame: FrameType | None) -> None:
         code = EXIT_CODES[signal.Signals(number)]
         if self.code:
             leave_at_once(max(self.code, code))
-        self.code = code
+        if number == signal.SIGTERM:
+            self.look()
+        if not self.code:
+            self.code, self.reason = code, "interrupted" if code == 130 else "terminated"
         self._wake()
         if self.raising:
             self.raising = False

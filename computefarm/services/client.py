@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,39 +18,30 @@ from computefarm.core.client import (
     Silent,
     Tell,
 )
-from computefarm.errors import FarmError, Refused, StoreError, TaskError, Unreachable
+from computefarm.errors import FarmError, Refused, Unreachable
 from computefarm.messages import (
-    Absent,
+    Accepted,
     Answer,
-    Chunk,
     Digest,
     Done,
-    Fetch,
-    FileEntry,
     FromManager,
     Offers,
-    Outcome,
     Placed,
     TaskOutput,
     Waiting,
     Want,
 )
 from computefarm.store.blobs import BlobStore
-from computefarm.store.deliver import Delivery, from_store
 from computefarm.transport.mailbox import Mailbox
 from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 from computefarm.transport.wire import Buffer
 
-from .bulk import Provider, Puller
+from .deliveries import Deliveries, failed
 from .dialling import Dialler
 from .link import Link, link_error
 from .loop import Loop
-from .offload import Offload
 from .orders import Finish, Observer, Order, SourceShelf
-
-log = logging.getLogger("computefarm.client")
-
-MANAGER = "manager"
+from .transfer import Transfer
 
 MANY = 64
 """Tasks in flight from which on the client takes its time."""
@@ -88,19 +77,26 @@ class ClientService:
         self._store = store
         self._observer = observer
         self._shared = shared
-        self._offload = Offload("cf-client-io")
         self._calls: Mailbox[Callable[[], None]] = Mailbox()
         self._shelf = SourceShelf()
         self._orders: dict[int, Order] = {}
-        self._delivering: dict[int, tuple[Done, set[Digest]]] = {}
-        self._awaiting: dict[Digest, list[int]] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
-        self._deliveries: dict[Path, Delivery] = {}
         self._taken: list[int] = []
         """Tasks done in this turn; told in one message."""
         self._down: LinkEvent | None = None
         self._linked = False
         self._down_since: float | None = None
+        self._transfer = Transfer(
+            "cf-client-io",
+            store=store,
+            shelf=self._shelf,
+            say=lambda *said: self._link.say_bulk(*said),
+            arrived=lambda digests: self._deliveries.arrived(digests),
+            failed=lambda digests, text: self._deliveries.failed(digests, text),
+        )
+        self._deliveries = Deliveries(
+            store, self._transfer, project=self._project, finish=self._finish, again=self._once_more
+        )
         self._link = Link(
             role="client",
             host=host,
@@ -121,20 +117,7 @@ class ClientService:
         self._loop = loop
         self._clock = loop.clock
         self._session = ClientSession(self._session_id, now=loop.clock())
-        self._offload.attach(loop)
-        self._puller = Puller(
-            self._store,
-            self._offload,
-            ask=lambda _peer, request: self._link.say_bulk(request),
-            arrived=self._arrived,
-            failed=self._pull_failed,
-            clock=loop.clock,
-        )
-        self._provider = Provider(
-            self._shelf,
-            self._offload,
-            send=lambda _peer, message, data: self._link.say_bulk(message, data),
-        )
+        self._transfer.attach(loop)
         self._down_since = loop.clock()
         loop.watch(self._calls.fileno(), self._called)
         self._link.attach(loop)
@@ -142,7 +125,7 @@ class ClientService:
     def tick(self, now: float) -> None:
         """Heartbeats, re-requests, and the patience with an absent manager."""
         self._obey(self._session.tick(now))
-        self._puller.tick(now)
+        self._transfer.tick(now)
         self._link.tick(now)
         if self._down_since is not None and now - self._down_since >= LOST_S:
             self._down_since = None
@@ -153,7 +136,7 @@ class ClientService:
         """Return the earliest deadline of the parts."""
         parts = (
             self._session.next_deadline(),
-            self._puller.next_deadline(),
+            self._transfer.next_deadline(),
             self._down_since + LOST_S if self._down_since is not None else None,
             self._link.next_deadline(),
         )
@@ -175,7 +158,7 @@ class ClientService:
         """Say goodbye: what still runs for this session is cancelled."""
         self._obey(self._session.leave(self._clock(), "the run is over"))
         self._link.flush()
-        self._offload.close(self._loop)
+        self._transfer.close(self._loop)
         self._link.close()
         self._calls.close()
 
@@ -201,6 +184,14 @@ class ClientService:
         asked = self._session_id if session is None else session
         self._calls.put(lambda: self._ask(about, task, then, asked))
 
+    def cancel_run(
+        self, session: str, names: Sequence[str], reason: str, then: Callable[[Answer], None]
+    ) -> None:
+        """Cancel tasks of another session of this key (all without names); callable from any thread."""
+        self._calls.put(
+            lambda: self._await(self._session.cancel_run(session, tuple(names), self._clock(), reason), then)
+        )
+
     # --- on the loop's thread ---
 
     def _called(self) -> None:
@@ -208,7 +199,10 @@ class ClientService:
             function()
 
     def _ask(self, about: str, task: str, then: Callable[[Answer], None], session: str) -> None:
-        number, commands = self._session.ask(about, self._clock(), task, session)
+        self._await(self._session.ask(about, self._clock(), task, session), then)
+
+    def _await(self, asked: tuple[int, list[ClientCommand]], then: Callable[[Answer], None]) -> None:
+        number, commands = asked
         self._answers[number] = then
         self._obey(commands)
 
@@ -220,7 +214,7 @@ class ClientService:
             absent = {d for order in orders for d in order.inputs if d not in self._store}
             if absent:
                 # The embedded farm has no wire: the files go straight into its store.
-                self._offload.submit(
+                self._transfer.submit(
                     lambda: self._shelve(absent), lambda _value, error: self._shelved(orders, error)
                 )
                 return
@@ -244,7 +238,7 @@ class ClientService:
 
     def _connected(self) -> None:
         self._obey(self._session.connected(self._clock()))
-        self._puller.restart(MANAGER)
+        self._transfer.restart()
 
     def _went_down(self, event: LinkEvent) -> None:
         self._obey(self._session.disconnected(self._clock()))
@@ -262,16 +256,8 @@ class ClientService:
         self._obey(self._session.receive(message, self._clock()))
 
     def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:
-        match message:
-            case Chunk():
-                if data is not None:
-                    self._puller.take(MANAGER, message, data)
-            case Fetch():
-                self._provider.fetch(MANAGER, message)
-            case Absent():
-                self._puller.absent(MANAGER, message.digests)
-            case _:
-                self._heard(message)
+        if not self._transfer.heard(message, data):
+            self._heard(message)
 
     def _obey(self, commands: Iterable[ClientCommand]) -> None:
         for command in commands:
@@ -315,92 +301,31 @@ class ClientService:
             case Silent():
                 self._down_since = None
                 self._observer.broken(_unreachable(event.seconds))
+            case Accepted():
+                pass  # written down: `unaccepted` of the session counts
             case Want():
                 pass  # the manager pulls inputs on the bulk connection
 
     # --- outputs ---
 
     def _done(self, done: Done) -> None:
-        order = self._orders.get(done.task)
-        if order is None:
-            return
-        entries = done.result.outputs
-        if done.result.outcome is not Outcome.SUCCEEDED or not entries:
-            self._finish(done)
-            return
-        missing = {
-            e.digest for e in entries if e.digest not in self._store and not self._store.refresh(e.digest)
-        }
-        self._store.pin([entry.digest for entry in entries])
-        if not missing:
-            self._deliver(done, entries)
-            return
-        self._delivering[done.task] = (done, missing)
-        for digest in missing:
-            self._awaiting.setdefault(digest, []).append(done.task)
-        sizes: dict[Digest, int | None] = {entry.digest: entry.size for entry in entries}
-        self._puller.want(MANAGER, [(digest, sizes[digest]) for digest in missing])
+        if done.task in self._orders:
+            self._deliveries.take(done)
 
-    def _arrived(self, digests: list[Digest]) -> None:
-        for digest in digests:
-            for task in self._awaiting.pop(digest, ()):
-                waiting = self._delivering.get(task)
-                if waiting is None:
-                    continue
-                done, missing = waiting
-                missing.discard(digest)
-                if not missing:
-                    del self._delivering[task]
-                    self._deliver(done, done.result.outputs)
+    def _project(self, task: int) -> Path:
+        return self._orders[task].project
 
-    def _pull_failed(self, _peer: str, digests: list[Digest], text: str) -> None:
-        for digest in digests:
-            for task in self._awaiting.pop(digest, ()):
-                waiting = self._delivering.pop(task, None)
-                if waiting is not None:
-                    self._undeliverable(waiting[0], text)
-
-    def _undeliverable(self, done: Done, text: str) -> None:
+    def _once_more(self, done: Done, text: str) -> None:
         """Run the task once more, without the result cache: the manager has lost its outputs."""
-        self._store.unpin([entry.digest for entry in done.result.outputs])
         order = self._orders[done.task]
         if order.spec.task >= ANEW:
-            self._finish(_failed(done, f"its outputs cannot be fetched: {text}"))
+            self._finish(failed(done, f"its outputs cannot be fetched: {text}"))
             return
         del self._orders[done.task]
         self._obey(self._session.taken((done.task,), self._clock()))
         spec = msgspec.structs.replace(order.spec, task=order.spec.task + ANEW, read_cache=False)
         self._orders[spec.task] = msgspec.structs.replace(order, spec=spec)
         self._obey(self._session.submit([(order.need, spec)], self._clock()))
-
-    def _deliver(self, done: Done, entries: Sequence[FileEntry]) -> None:
-        project = self._orders[done.task].project
-        delivery = self._deliveries.get(project)
-        if delivery is None:
-            delivery = self._deliveries[project] = Delivery(project)
-
-        def then(_value: Any, error: BaseException | None) -> None:
-            self._delivered(done, error)
-
-        self._offload.submit(lambda: delivery.install(entries, from_store(self._store)), then)
-
-    def _delivered(self, done: Done, error: BaseException | None) -> None:
-        if isinstance(error, StoreError):
-            self._undeliverable(done, str(error))
-            return
-        self._store.unpin([entry.digest for entry in done.result.outputs])
-        if self._store.wants_room:
-            self._offload.submit(self._store.evict, self._evicted)
-        if error is None:
-            self._finish(done)
-        elif isinstance(error, TaskError | OSError):
-            self._finish(_failed(done, f"the outputs cannot be put in place: {error}"))
-        else:
-            raise error
-
-    def _evicted(self, _value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            log.error("the store cannot be trimmed: %s", error)
 
     def _finish(self, done: Done) -> None:
         order = self._orders.pop(done.task, None)
@@ -425,8 +350,3 @@ def _unreachable(seconds: float) -> Unreachable:
         f"no answer from the TaskManager for {seconds:.0f} s",
         hint="cf-taskmanager status    # is it running? Or run without it: majordomo run --farm local",
     )
-
-
-def _failed(done: Done, reason: str) -> Done:
-    result = msgspec.structs.replace(done.result, outcome=Outcome.FAILED, reason=reason)
-    return msgspec.structs.replace(done, result=result)
