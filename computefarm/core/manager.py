@@ -63,16 +63,16 @@ from .commands import (
 from .dispatch import Dispatch
 from .entries import JournalEntry
 from .members import Members
-from .report import Report
+from .report import LOOKS, Report
 from .restoring import Restorer
 from .state import Peer, Worker
 from .tables import Tables
 from .wants import Wants
 
-_ANY = frozenset({"client", "worker", "monitor", "viewer"})
-_CLIENT = frozenset({"client"})
+_ANY = frozenset({"client", "worker", "monitor", "viewer", "admin"})
+_CLIENT = frozenset({"client", "admin"})
 _WORKER = frozenset({"worker"})
-_STORES = frozenset({"client", "worker"})
+_STORES = frozenset({"client", "worker", "admin"})
 
 ALLOWED: dict[type[ToManager], frozenset[str]] = {
     Hello: _ANY, Heartbeat: _ANY, Goodbye: _ANY, Ask: _ANY, Join: frozenset(),
@@ -149,7 +149,7 @@ class TaskManager:
         welcome = Welcome(
             PROTOCOL, self._version, self._farm, self._epoch, self._heartbeat_s, peer, self._lineage
         )
-        if self._members.connect(peer, role, hello, now, owner, welcome) and role == "client":
+        if self._members.connect(peer, role, hello, now, owner, welcome) and role in LOOKS:
             self._tables.say(peer, self._report.offers(now), now)
         return self._turn(now)
 
@@ -235,6 +235,28 @@ class TaskManager:
         if task is None or task.live is None or task.live.attempt != attempt:
             return []
         return self._tables.watchers(task)
+
+    def holds(self, peer: PeerId, key: TaskKey, attempt: int) -> bool:
+        """Return whether `peer` is the worker that was given this attempt, which has not ended."""
+        known = self._tables.peers.get(peer)
+        task = self._tables.tasks.get(key)
+        live = task.live if task is not None else None
+        return (
+            known is not None
+            and live is not None
+            and bool(known.worker)
+            and (live.attempt, live.worker) == (attempt, known.worker)
+        )
+
+    def was_given(self, peer: PeerId, key: TaskKey, attempt: int) -> bool:
+        """Return whether `peer` may speak of this attempt: it has or had it, or nobody knows of it any more."""
+        task = self._tables.tasks.get(key)
+        known = self._tables.peers.get(peer)
+        if task is None or known is None or attempt > task.attempt:
+            return task is None
+        if attempt == task.attempt:
+            return task.worker in ("", known.worker)
+        return any(past.attempt == attempt and past.worker == known.worker for past in task.past)
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -339,7 +361,8 @@ class TaskManager:
             case "offers":
                 answer = Answer(question.number, pools=self._report.pools())
             case "explain":
-                said = self._report.explain(question.session, question.task, now)
+                own = peer.owner if peer.role == "client" else ""
+                said = self._report.explain(question.session, question.task, now, own)
                 answer = Answer(question.number, explanation=said)
             case _:
                 text = f"cannot answer about {question.about!r}, only about status, offers and explain"

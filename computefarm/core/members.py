@@ -24,7 +24,7 @@ from .state import Peer, Session, Worker
 from .tables import Tables
 from .wants import Wants
 
-ROLES = frozenset({"client", "worker", "monitor", "viewer"})
+ROLES = frozenset({"client", "worker", "monitor", "viewer", "admin"})
 
 OFFERS_REMEMBERED = 10_000
 

@@ -25,6 +25,9 @@ from .tables import Tables
 PATIENCE_S = 1.0
 """How long nothing can be placed before a client is told why."""
 
+LOOKS = frozenset({"client", "viewer", "admin"})
+"""Roles that are told what the farm offers."""
+
 OBSTACLES = 64
 """Workers named in one notice, at most."""
 
@@ -70,7 +73,7 @@ class Report:
         self._settled = settled
         self._tables.offers_changed = False
         for peer in list(self._tables.peers.values()):
-            if peer.role == "client":
+            if peer.role in LOOKS:
                 self._tables.say(peer.peer, news, now)
 
     # --- notices --------------------------------------------------------------------------------------
@@ -143,9 +146,14 @@ class Report:
 
     # --- questions ------------------------------------------------------------------------------------
 
-    def explain(self, session: str, task: str, now: float) -> Explanation:
-        """Return what is known of a task, by name or number; an empty session means any, newest first."""
+    def explain(self, session: str, task: str, now: float, owner: str = "") -> Explanation:
+        """Return what is known of a task, by name or number; an empty session means any, newest first.
+
+        With `owner`, only that key's sessions are looked at.
+        """
         for name in [session] if session else reversed(list(self._tables.sessions)):
+            if owner and name in self._tables.sessions and self._tables.sessions[name].owner != owner:
+                continue
             found = self._explain_in(name, task, now)
             if found is not None:
                 return found

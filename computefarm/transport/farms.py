@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from computefarm.errors import Refused, SettingsError, Unreachable, UsageError
-from computefarm.home import Home, check_secret, hostname, private_folder, write_file
+from computefarm.home import Home, check_secret, private_folder, write_file
 
 from .addresses import parse_address
 from .authorized import Authorization, Authorized
@@ -21,6 +21,9 @@ from .keys import KeyPair, PublicKey, ensure_keys, load_keys, read_key, spell
 ACCESS = "access.json"
 OWN_ROLES = ("client", "worker", "monitor")
 """The roles that the manager's own `CF_HOME` gets without asking."""
+
+OWN_NAME = "manager"
+"""What these keys are called: no machine's name, so that a machine can be shut out by its name."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _STAND_INS = {
@@ -197,7 +200,7 @@ def open_farm(home: Home, name: str) -> Farm:
     if table.path.exists():
         check_secret(table.path)
     own = {role: ensure_keys(folder / "keys" / f"{role}.key").public for role in OWN_ROLES}
-    wanted = {key: Authorization(role=role, name=hostname(), key=key) for role, key in own.items()}
+    wanted = {key: Authorization(role=role, name=OWN_NAME, key=key) for role, key in own.items()}
     # What its user has written about a key (other hosts, an end, revoked) stays.
     table.edit(lambda entries: {**entries, **{key: one for key, one in wanted.items() if key not in entries}})
     return Farm(name=name, folder=folder, keys=keys, table=table)
