@@ -33,6 +33,7 @@ LATER = {
     "run": "computefarm.majordomo.command_run:Run",
     "init": "computefarm.majordomo.commands_start:InitCommand",
     "join": "computefarm.majordomo.commands_start:JoinCommand",
+    "host": "computefarm.majordomo.commands_host:HostCommand",
     "status": "computefarm.majordomo.commands:StatusCommand",
     "why": "computefarm.majordomo.commands:WhyCommand",
     "history": "computefarm.majordomo.commands:HistoryCommand",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,11 @@ class JoinCommand(Look):
         if len(names) != 1:
             raise UsageError(
                 "give the line that `cf-taskmanager invite --role client` printed on the manager's machine",
-                hint="majordomo join LINE",
+                hint="majordomo join LINE    # or `-` to read it from the input",
             )
-        access = join(names[0], self.home, name=hostname())
+        # In the arguments every user of the machine sees it while it is used.
+        line = sys.stdin.readline() if names == ["-"] else names[0]
+        access = join(line, self.home, name=hostname())
         roles = sorted(path.stem for path in (access.folder / "keys").glob("*.key"))
         print(f"joined farm {access.farm!r} at {access.address} as {', '.join(roles)}; next:")
         if "client" in roles:

@@ -84,10 +84,19 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def python(self) -> str:
         """Return the path of a Python that is new enough; empty when there is none."""
+        return self._best[1]
+
+    @property
+    def version(self) -> str:
+        """Return the version of that Python."""
+        return self._best[0]
+
+    @property
+    def _best(self) -> tuple[str, str]:
         for version, path in self.pythons:
             if tuple(int(word) for word in version.split(".")[:2]) >= OLDEST:
-                return path
-        return ""
+                return version, path
+        return "", ""
 
 
 def read_facts(said: str, cf_home: str = "") -> Facts:

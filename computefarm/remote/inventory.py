@@ -50,6 +50,8 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its worker was started with."""
     slots: int = 0
     """Of its worker; 0: one per core."""
+    worker_options: tuple[str, ...] = ()
+    """Further words for its cf-worker."""
     kept_by: str = ""
     """`systemd` or `keeper`."""
     added_at: float = 0.0

@@ -149,11 +149,11 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def sweep(folder: Path, keep: str) -> list[str]:
-    """Remove the virtual environments of other versions; return their names."""
+def sweep(folder: Path, keep: set[str]) -> list[str]:
+    """Remove the virtual environments that nobody uses; return their names."""
     gone = []
     for path in sorted(folder.glob("venv-*")):
-        if str(path) != keep and path.is_dir():
+        if str(path) not in keep and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
             gone.append(path.name)
     return gone

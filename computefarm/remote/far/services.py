@@ -210,6 +210,15 @@ class Services:
                 self.log.replace(self.log.with_suffix(".log.1"))
 
 
+def programs(folder: Path) -> set[str]:
+    """Return the virtual environments that the services of any farm here run from."""
+    used = set()
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            used.add(str(Path(json.loads(path.read_bytes())["python"]).parent.parent))
+    return used
+
+
 def unit_folder() -> Path:
     """Return where systemd looks for this user's units."""
     base = os.environ.get("XDG_CONFIG_HOME", "") or os.path.expanduser("~/.config")

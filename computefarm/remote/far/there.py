@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .installing import InstallError, install, installed, sweep
-from .services import ServiceError, Services
+from .services import ServiceError, Services, programs
 
 ANSWER = "CF-ANSWER "
 """Begins the line that counts; login scripts print all kinds of things."""
@@ -142,7 +142,9 @@ def start(request: Json, _: BinaryIO) -> Json:
     services = Services(request["services_folder"], request["label"])
     drained = services.drain(request["drain_s"])
     told = services.start(request["told"])
-    return {**told, "drained": drained, "swept": sweep(Path(request["venv"]).parent, request["venv"])}
+    # Another farm's services here may run another version.
+    keep = {request["venv"], *programs(Path(request["services_folder"]))}
+    return {**told, "drained": drained, "swept": sweep(Path(request["venv"]).parent, keep)}
 
 
 def stop(request: Json, _: BinaryIO) -> Json:
@@ -164,6 +166,10 @@ def clean(request: Json, _: BinaryIO) -> Json:
             else:
                 path.unlink()
             gone.append(str(path))
+    if request["programs"]:
+        folder = Path(request["programs"])
+        gone += sweep(folder, programs(Path(request["services_folder"])))
+        (folder / ".installing").unlink(missing_ok=True)
     others = sorted(Path(request["farms"]).glob("*/access.json"))
     others += sorted(Path(request["farms"]).glob("*/keys/manager.key"))
     if not others and os.path.isdir(request["cache"]):
