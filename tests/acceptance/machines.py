@@ -81,7 +81,21 @@ class NetMachine(Machine):
         """Make the namespaces; return the process that keeps those without a name."""
         switch, port = self.network.switch, f"p-{self.name}"
         run("ip", "netns", "add", self.space)
-        run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.space)
+        run(
+            "ip",
+            "-n",
+            switch,
+            "link",
+            "add",
+            port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.space,
+        )
         run("ip", "-n", switch, "link", "set", port, "master", "br0", "up")
         run("ip", "-n", self.space, "link", "set", "lo", "up")
         run("ip", "-n", self.space, "addr", "add", f"{self.address}/24", "dev", "eth0")

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ..conftest import Farm, Machine, wait_for
+from tests.acceptance.conftest import Farm, Machine, wait_for
 
 PARTS = 24
 HEARTBEAT_S = 0.5
@@ -84,7 +84,12 @@ class Build:
 
     def wait_for(self, tasks: int, logs: Callable[[], str]) -> None:
         """Wait until so many tasks have been begun."""
-        wait_for(lambda: len(self.begun()) >= tasks or self.ended, f"{tasks} tasks", lambda: self.said() + logs(), 60)
+        wait_for(
+            lambda: len(self.begun()) >= tasks or self.ended,
+            f"{tasks} tasks",
+            lambda: self.said() + logs(),
+            60,
+        )
         assert not self.ended, self.said()
 
     @property
@@ -107,7 +112,10 @@ class Build:
     def files(self) -> dict[str, str]:
         """Return the digests of all that was built; temporary files of the farm are none of it."""
         found = sorted(path for path in (self.folder / "build").rglob("*") if path.is_file())
-        return {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in found
+        }
 
     def end(self) -> None:
         """End what still runs."""
@@ -201,4 +209,3 @@ def standing_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def attempts(machine: Machine, build: Build) -> dict[str, list[dict[str, Any]]]:
     """Return all attempts of each task in the last run."""
     return {task["task"]: task["attempts"] for task in machine.json("history", cwd=build.folder)["tasks"]}
-

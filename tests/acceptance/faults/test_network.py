@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Farm, wait_for
-from ..machines import PORT, NetMachine, Network, network
+from tests.acceptance.conftest import Farm, wait_for
+from tests.acceptance.machines import PORT, NetMachine, Network, network
+
 from .conftest import Build, attempts
 
 MakeBuild = Callable[..., Build]
@@ -181,7 +182,9 @@ def test_13_everything_is_said_twice(own_farm: MakeFarm, build: MakeBuild, undis
     place = own_farm(1)
     invited = place.here.call("cf-taskmanager", "invite", "--role", "worker", cwd=place.folder)
     stutter = [sys.executable, str(HERE / "stutter.py")]
-    place.machines[1].start(*stutter, "cf-worker", "--capability", "shell", "--slots", "1", "--join", invited.stdout.strip())
+    place.machines[1].start(
+        *stutter, "cf-worker", "--capability", "shell", "--slots", "1", "--join", invited.stdout.strip()
+    )
     wait_for(lambda: len(place.status()["workers"]) == 2, "the stutterer", place.logs)
     work = build(pause_s=0.1)
     done = place.here.call(*stutter, "majordomo", "run", cwd=work.folder)

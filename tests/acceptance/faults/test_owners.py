@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import zmq
 
-from ..conftest import Farm, Machine, wait_for
+from tests.acceptance.conftest import Farm, Machine, wait_for
+
 from .conftest import Build
 
 MakeBuild = Callable[..., Build]
@@ -61,11 +62,15 @@ def test_22_strangers_at_the_port(
     standing_farm: Farm, build: MakeBuild, undisturbed: Files, machine: Machine
 ) -> None:
     """Junk, silence and a revoked key: refused with what to do, and the build beside them goes on."""
-    invited = standing_farm.here.call("cf-taskmanager", "invite", "--role", "client", cwd=standing_farm.folder)
+    invited = standing_farm.here.call(
+        "cf-taskmanager", "invite", "--role", "client", cwd=standing_farm.folder
+    )
     stranger = build("stranger")
     machine.majordomo("join", invited.stdout.strip(), cwd=stranger.folder)
     [key_file] = machine.home.glob("config/farms/*/keys/client.key")
-    standing_farm.here.call("cf-taskmanager", "revoke", key_file.read_text().split()[0], cwd=standing_farm.folder)
+    standing_farm.here.call(
+        "cf-taskmanager", "revoke", key_file.read_text().split()[0], cwd=standing_farm.folder
+    )
     work = build(pause_s=0.1)
     with Nuisance(standing_farm.address) as nuisance:
         work.start(standing_farm.here)
@@ -96,7 +101,9 @@ def test_23_nobody_offers_it(standing_farm: Farm, build: MakeBuild, undisturbed:
 @contextmanager
 def owner_at_work() -> Iterator[None]:
     """The machine's owner needs all of it."""
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))
+    ]
     try:
         yield
     finally:
@@ -123,7 +130,9 @@ def test_24_the_owner_comes_back(own_farm: MakeFarm, build: MakeBuild, undisturb
         wait_for(lambda: place.status()["workers"][0]["state"] == "held", "held worker", place.logs)
         wait_for(lambda: place.status()["tasks"]["running"] == 0, "end of what had been begun", place.logs)
         held = sum(work.begun().values())
-        wait_for(lambda: "the owner's limit" in work.said(), "word about it", lambda: work.said() + place.logs())
+        wait_for(
+            lambda: "the owner's limit" in work.said(), "word about it", lambda: work.said() + place.logs()
+        )
         assert sum(work.begun().values()) == held
     work.finish(place.logs)
     assert work.files() == undisturbed

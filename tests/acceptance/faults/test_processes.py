@@ -6,11 +6,11 @@ import signal
 import time
 from collections.abc import Callable
 
-
 import psutil
 import pytest
 
-from ..conftest import Farm, wait_for
+from tests.acceptance.conftest import Farm, wait_for
+
 from .conftest import LEASE_S, PARTS, Build, attempts, task_processes, tell, tree
 
 MakeBuild = Callable[..., Build]
@@ -64,9 +64,7 @@ def test_04_a_worker_that_sleeps(own_farm: MakeFarm, build: MakeBuild, undisturb
 
 
 @pytest.mark.slow
-def test_04_a_worker_that_sleeps_for_long(
-    own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
-) -> None:
+def test_04_a_worker_that_sleeps_for_long(own_farm: MakeFarm, build: MakeBuild, undisturbed: Files) -> None:
     place, work = own_farm(2, heartbeat_s=2), build(pause_s=4)
     freeze_a_worker(place, work, 40)
     assert work.files() == undisturbed
@@ -131,7 +129,9 @@ def test_06_a_manager_that_is_gone_for_good(own_farm: MakeFarm, build: MakeBuild
     assert {name for name in finished if work.begun()[name] > before[name]} == set()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
 def test_07_a_majordomo_that_is_told_to_end(
     number: signal.Signals, code: int, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
 ) -> None:
@@ -187,9 +187,7 @@ def test_14_a_frozen_majordomo_costs_the_manager_no_memory(
     assert peak - before < 64 * 1024 * 1024, f"{(peak - before) >> 20} MiB more"
 
 
-def test_14_a_frozen_viewer_costs_nothing(
-    own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
-) -> None:
+def test_14_a_frozen_viewer_costs_nothing(own_farm: MakeFarm, build: MakeBuild, undisturbed: Files) -> None:
     place, work = own_farm(2), build(pause_s=0.05, extra="seq 20000;")
     viewer = place.here.start("majordomo", "logs", "-f", "--dir", str(work.folder))
     work.start(place.here)
@@ -211,5 +209,3 @@ def test_21_a_second_majordomo_in_the_folder(
     work.finish(standing_farm.logs)
     assert work.files() == undisturbed
     assert set(work.begun().values()) == {1}
-
-

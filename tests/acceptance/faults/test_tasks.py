@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Farm, wait_for
+from tests.acceptance.conftest import Farm, wait_for
+
 from .conftest import PARTS, Build, attempts
 
 MakeBuild = Callable[..., Build]
@@ -24,7 +25,9 @@ def record(place: Farm, work: Build, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def fails_then_heals(place: Farm, work: Build, undisturbed: Files, command: str) -> tuple[str, dict[str, Any]]:
+def fails_then_heals(
+    place: Farm, work: Build, undisturbed: Files, command: str
+) -> tuple[str, dict[str, Any]]:
     """Run the build with one task that fails, then without; return what was said and recorded of it."""
     dodo = (work.folder / "dodo.py").read_text()
     work.add(f"""
@@ -102,7 +105,11 @@ def test_15_a_worker_s_disk_is_full(
     place.add_worker()
     place.add_worker()
     wait_for(lambda: len(place.status()["workers"]) == 2, "both workers", place.logs)
-    [poor] = [worker["worker"] for worker in place.status()["workers"] if str(place_pid(place, 0)) in worker["worker"]]
+    [poor] = [
+        worker["worker"]
+        for worker in place.status()["workers"]
+        if str(place_pid(place, 0)) in worker["worker"]
+    ]
     work = build(pause_s=0.05, extra="head -c 3000000 /dev/zero > room; rm room;")
     work.start(place.here)
     work.finish(place.logs)
@@ -111,7 +118,9 @@ def test_15_a_worker_s_disk_is_full(
     assert {one["outcome"] for one in tries} <= {"lost", "failed"}
     assert 0 < len(tries) < PARTS / 2, "it was given no more work"
     assert "disk full" in json.dumps(tries)
-    [state] = [worker["state"] for worker in place.status()["workers"] if worker["worker"] == poor] or ["gone"]
+    [state] = [worker["state"] for worker in place.status()["workers"] if worker["worker"] == poor] or [
+        "gone"
+    ]
     assert state in ("draining", "held", "quarantined", "gone"), state
 
 
