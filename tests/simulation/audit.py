@@ -12,7 +12,7 @@ import msgspec
 
 from computefarm.codec import action_digest
 from computefarm.core.commands import Record, Send
-from computefarm.core.entries import Ended, Forgotten, JournalEntry, Started
+from computefarm.core.entries import Ended, Forgotten, JournalEntry, Started, Submitted
 from computefarm.messages import (
     Accepted,
     Done,
@@ -83,6 +83,8 @@ class Audit:
         self.forgotten: set[_Task] = set()
         self.redone: set[_Task] = set()
         """Ended tasks whose outputs were lost with the manager, which must run again."""
+        self.adoptable: dict[_Task, tuple[str, int]] = {}
+        """What the journal says was running when the present manager started, and it has not started anew."""
         self.cancelled: set[tuple[str, int]] = set()
         self.halted: set[tuple[int, int, int]] = set()
         self.lineages: dict[str, int] = {}
@@ -174,6 +176,12 @@ class Audit:
         if lineage is not None and self.taken.get((lineage, key)) == (epoch, attempt):
             self.ended.add((lineage, key))
 
+    def takes(self, worker: WorkerNode, run: Run) -> None:
+        """A worker takes an attempt in hand, beside others that may be orphans of an earlier manager."""
+        held = sum(execution.run.cpus for execution in worker.hands.values())
+        room = worker.slots + worker.session.ahead
+        self.demand(not held or held + run.cpus <= room, "%s is overfull: %d and %s", worker.name, held, run)
+
     def begins(self, worker: WorkerNode, run: Run) -> None:
         """A command is started."""
         self.world.tell(worker.name, "runs attempt %d of %d (%s)", run.attempt, run.key, run.epoch)
@@ -205,7 +213,7 @@ class Audit:
                 self.lineages[message.epoch] = lineage
                 self._starts(manager, message)
             case Halt():
-                self.halted.add((lineage, message.key, message.attempt))
+                self._halts(manager, message)
             case Done():
                 session = manager.core._tables.sessions[message.session]
                 self.keys[message.session, message.task] = (lineage, session.tasks[message.task])
@@ -214,9 +222,23 @@ class Audit:
                 for number in message.tasks:
                     self.keys[message.session, number] = (lineage, session.tasks[number])
 
+    def _halts(self, manager: ManagerNode, message: Halt) -> None:
+        """Complain when a new manager ends what it should have adopted."""
+        lineage = manager.lineages
+        self.halted.add((lineage, message.key, message.attempt))
+        task = manager.core._tables.tasks.get(message.key)
+        if task is None or task.cancelled is not None or message.unless_begun:
+            return
+        known = self.adoptable.get((lineage, message.key))
+        self.demand(
+            known != (message.epoch or manager.epoch, message.attempt) or task.done is not None,
+            "a running attempt was not adopted: %s", message,
+        )  # fmt: skip
+
     def _starts(self, manager: ManagerNode, message: Run) -> None:
         """Complain when a task is started that has ended, or that still runs on a worker in touch."""
         lineage = manager.lineages
+        self.adoptable.pop((lineage, message.key), None)
         self.demand((lineage, message.key) not in self.ended, "a finished task runs again: %s", message)
         if message.attempt == 1:
             return
@@ -245,15 +267,22 @@ class Audit:
         elif isinstance(entry, Ended) and not entry.done.cached and (lineage, entry.key) in self.last:
             self.taken[lineage, entry.key] = self.last[lineage, entry.key]
 
+    def lost(self, manager: ManagerNode, entries: list[JournalEntry]) -> None:
+        """A crash took entries that were not synced: what they said is not so."""
+        for entry in entries:
+            for key in keys_of(entry):
+                task = (manager.lineages, key)
+                if isinstance(entry, Forgotten):
+                    self.forgotten.discard(task)
+                elif isinstance(entry, Ended | Submitted):
+                    self.taken.pop(task, None)
+
     def restored(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
         """A new manager has read the journal: what was promised must be there."""
         lineage = manager.lineages
         known = {key for entry in survived for key in keys_of(entry)}
-        highest = max(known, default=0)
-        for book in (self.taken, self.last):  # a key whose submission was not synced is given again
-            for task in [task for task in book if task[0] == lineage and task[1] > highest]:
-                del book[task]
-        self.ended -= {task for task in self.ended if task[0] == lineage and task[1] > highest}
+        started = {entry.key: entry for entry in survived if isinstance(entry, Started)}
+        self.adoptable = {(lineage, key): (entry.epoch, entry.attempt) for key, entry in started.items()}
         self._ends(manager, survived)
         here = set(manager.core._tables.tasks)
         for task, (session, number) in self.accepted.items():

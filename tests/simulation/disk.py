@@ -49,7 +49,7 @@ class Disk:
             return
         self.syncing = True
         mark, process = len(self.entries), self.process
-        slow = self.slow or self.world.faults.happens("slow-disk", 0.05)
+        slow = self.slow or self.world.faults.happens("slow-disk", 0.1)
         took = self.random.uniform(0.3, 4.0) if slow else self.random.expovariate(1000)
         self.world.after(took, lambda: process == self.process and self.done(mark))
 
@@ -63,14 +63,15 @@ class Disk:
         self.on_synced(mark - self.base)
         self.sync()
 
-    def crash(self) -> int:
-        """Lose what was not synced, or the end of it; return how many entries were lost."""
+    def crash(self) -> list[JournalEntry]:
+        """Lose what was not synced, or the end of it; return the entries that were lost."""
         written = len(self.entries)
         kept = self.random.randint(self.synced, written) if self.random.random() < 0.5 else self.synced
+        lost = self.entries[kept:]
         del self.entries[kept:]
         self.process += 1
         self.syncing = self.full = False
-        return written - kept
+        return lost
 
     def open(self) -> list[JournalEntry]:
         """Return what survived, for a new process; now and then without the dead weight."""

@@ -55,7 +55,7 @@ class ManagerNode(Node):
         self.steps = 0
         self.stable_names = self.random.random() < 0.7
         """Whether a process that returns keeps the name of its peer."""
-        self.journalled = self.random.random() < 0.85
+        self.journalled = self.random.random() < 0.8
         self.start()
 
     # --- life
@@ -98,13 +98,14 @@ class ManagerNode(Node):
         faults = self.world.faults
         self.dies()
         lost = self.disk.crash()
-        self.world.tell(self.name, "is killed; %d entries are lost", lost)
+        self.world.tell(self.name, "is killed; %d entries are lost", len(lost))
+        self.world.audit.lost(self, lost)
         for line in self.peers.values():
             if line is not None:
                 line.drop()
         if faults.happens("power", 0.5):
             self.lose_power()
-        if faults.happens("disk-loss", 0.2):
+        if faults.happens("disk-loss", 0.3):
             self.world.tell(self.name, "the journal is gone")
             self.disk.entries.clear()
             self.disk.synced = 0

@@ -103,7 +103,8 @@ class WorkerNode(Process):
                 case core.Start():
                     self.begin(command.run)
                 case core.Stop():
-                    self.later(self.random.expovariate(10), lambda c=command: self.halt(c))
+                    took = self.random.expovariate(self.random.choice([0.5, 10]))
+                    self.later(took, lambda c=command: self.halt(c))
                 case core.Recall():
                     self.recall((command.key, command.attempt), command.reason)
                 case core.Upload():
@@ -133,6 +134,7 @@ class WorkerNode(Process):
         """Take an attempt in hand."""
         name = (run.key, run.attempt)
         assert name not in self.hands, "the same attempt was started twice"
+        self.world.audit.takes(self, run)
         execution = self.hands[name] = Execution(run, decode_action(run.action))
         if self.random.random() < 0.5:
             self.prepare(execution)
@@ -157,12 +159,11 @@ class WorkerNode(Process):
             self.spawn()
 
     def spawn(self) -> None:
-        """Run what is ready, first come first served, as far as there are slots."""
+        """Run what is ready, first come first served: as many tasks as there are slots, however wide they are."""
         for execution in list(self.hands.values()):
-            used = sum(each.run.cpus for each in self.hands.values() if each.running)
+            if sum(each.running for each in self.hands.values()) >= self.slots:
+                return
             if execution.ready and not execution.running:
-                if used and used + execution.run.cpus > self.slots:
-                    return
                 self.launch(execution)
 
     def launch(self, execution: Execution) -> None:

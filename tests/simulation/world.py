@@ -123,6 +123,7 @@ class World:
             "wanted": core._wants._wanted,
             "sent ahead": core._dispatch._ahead,
             "slots taken": {w.name: w.used for w in tables.workers.values() if w.used},
+            "slots taken at workers": {w.name: 1 for w in self.workers if w.alive and w.session._used},
             "live charges": {h.host: 1 for h in tables.hosts.values() if h.ledger.live},
             "held messages": self.manager.held,
             "attempts": {w.name: 1 for w in self.workers if w.hands},
@@ -137,13 +138,13 @@ class World:
         """Let each kind of fault that is drawn at random times strike again and again."""
         workers, clients, lines = self.workers, self.clients, self.lines
         strikes: tuple[tuple[str, float, Callable[[random.Random], object]], ...] = (
-            ("crash", 12, lambda rng: rng.choice(workers).crash()),
+            ("crash", 10, lambda rng: rng.choice(workers).crash()),
             ("client-crash", 25, lambda rng: rng.choice(clients).crash()),
-            ("restart", 15, lambda rng: self.manager.crash()),
-            ("cut", 8, lambda rng: [line.cut() for line in lines(rng)]),
+            ("restart", 10, lambda rng: self.manager.crash()),
+            ("cut", 5, lambda rng: [line.cut() for line in lines(rng)]),
             ("one-way", 15, lambda rng: [line.swallows.add(rng.choice(["up", "down"])) for line in lines(rng)]),
             ("stall", 10, lambda rng: [line.stall(rng.choice(["up", "down"]), rng.uniform(1, 12)) for line in lines(rng)]),
-            ("freeze", 12, lambda rng: rng.choice(self.nodes()).freeze(rng.choice([1, 5, 15]) * rng.random())),
+            ("freeze", 8, lambda rng: rng.choice(self.nodes()).freeze(rng.choice([2, 8, 20]) * rng.random())),
             ("disk-full", 30, self.fill_disk),
             ("slow-disk", 20, self.slow_disk),
             ("blobs", 8, self.lose_blob),
