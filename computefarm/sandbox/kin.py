@@ -49,6 +49,28 @@ def processes() -> list[int]:
         return []
 
 
+def descendants(pid: int) -> list[int]:
+    """Return all processes below `pid`, while their parents live; empty where there is no /proc."""
+    found: list[int] = []
+    new = [pid]
+    while new:
+        below = _children(new.pop())
+        found += below
+        new += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass  # it has ended meanwhile, or this kernel has no such list
+    return found
+
+
 def mark_of(pid: int, token: str) -> int | None:
     """Return the ticket in the environment of `pid`, or None when it is not one of `token`'s."""
     try:

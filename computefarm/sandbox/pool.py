@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from .spawner import Ended, Event, Launch, Spawner, SpawnerDied
+from .spawner import GRACE_S, Ended, Event, Launch, Spawner, SpawnerDied
 
 SLOTS_EACH = 4
 """Slots that one spawner serves without being waited for (measured with `sh -c true`)."""
@@ -71,7 +71,7 @@ class SpawnerPool:
         self._counts[place] += 1
         self._dirty.add(place)
 
-    def halt(self, ticket: int, grace_s: float = 2.0) -> None:
+    def halt(self, ticket: int, grace_s: float = GRACE_S) -> None:
         """Queue the end of a task; see `Spawner.halt`."""
         place = self._place.get(ticket)
         if place is not None:

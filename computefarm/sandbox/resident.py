@@ -18,7 +18,7 @@ import select
 import signal
 import time
 
-from .attempt import NEVER, Attempt, Pipes, allow_files, limit_memory, new_pipes
+from .attempt import NEVER, Attempt, Pipes, limit_memory, new_pipes
 from .channel import LAUNCH, NEXT, RECALL, STARTED, TEXT, Channel, ChannelClosed, Frame
 from .kin import send, send_group
 from .launching import NOT_RUNNABLE, Unstartable, start
@@ -298,6 +298,8 @@ class Resident:
             else:
                 self._discard(task.pipes)
         del self._tasks[task.ticket]
+        if task.kill_at is not None:
+            self._strays.release(task.ticket)
         self._emit(task.ended(now))
 
     def _discard(self, pipes: Pipes) -> None:
@@ -333,6 +335,8 @@ class Resident:
         # Else it ended by itself, and that is on its way to the owner.
 
     def _ask_to_end(self, task: Attempt, grace_s: float, now: float) -> None:
+        if task.pid:
+            self._strays.claim(task.ticket, task.pid)
         if task.kill_at is not None:
             task.kill_at = min(task.kill_at, now + grace_s)
         else:
@@ -363,6 +367,7 @@ class Resident:
     def _kill(self, task: Attempt) -> None:
         task.kill_at = NEVER
         if task.pid:
+            self._strays.claim(task.ticket, task.pid)
             send_group(task.group, signal.SIGKILL)
             send(task.pid, signal.SIGKILL)
         else:
@@ -386,16 +391,3 @@ class Resident:
                 return
             if waiter.poll(20):
                 os.read(self._wake, 4096)
-
-
-def main(owner: int, token: str, nice: int, slots: int) -> None:
-    """Run the spawner on socket `owner` until it closes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    os.set_blocking(owner, False)
-    os.set_inheritable(owner, False)
-    if nice:
-        os.nice(nice)
-    if slots:
-        allow_files(FILES + slots * FILES_PER_TASK)
-    Resident(owner, token, slots).serve()

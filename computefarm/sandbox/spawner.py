@@ -28,10 +28,13 @@ import sys
 for name, path in (("computefarm", sys.argv[1]), ("computefarm.sandbox", sys.argv[1] + "/sandbox")):
     package = sys.modules[name] = type(sys)(name)
     package.__path__ = [path]
-from computefarm.sandbox.resident import main
+from computefarm.sandbox.program import main
 main(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 """
 """Makes empty packages, so that nothing of ours but the few modules it needs is imported."""
+
+GRACE_S = 1.0
+"""Between TERM and KILL: with what is left to do then, everything is gone within two seconds."""
 
 _TURNS = 16
 """Reads of one `receive`, so that a flood leaves the owner's loop time for other things."""
@@ -49,7 +52,7 @@ class Launch(msgspec.Struct, frozen=True):
     """The whole environment; the spawner adds only its own mark, `CF_TICKET`."""
     timeout_s: float | None = None
     """For all commands together, from the start of the first."""
-    grace_s: float = 2.0
+    grace_s: float = GRACE_S
     """Between TERM and KILL when the time is over."""
     memory_limit: int = 0
     """Bytes of address space of each process; 0 means no limit. Linux only."""
@@ -178,7 +181,7 @@ class Spawner:
             )
         )  # fmt: skip
 
-    def halt(self, ticket: int, grace_s: float = 2.0) -> None:
+    def halt(self, ticket: int, grace_s: float = GRACE_S) -> None:
         """Queue the end of a task: TERM to its group, KILL after the grace; `Ended` still comes."""
         if ticket in self._running:
             self._channel.put((HALT, ticket, grace_s))

@@ -1,8 +1,8 @@
 """Processes that lost their parent and were given to the spawner: whose they are, and how they end.
 
-One in the process group of a task belongs to it, and so does one that carries its mark. One that has neither
-(it left the group and cleared its environment) may belong to any task that ran when it was first seen;
-it is ended with the last of them.
+One in the process group of a task belongs to it, and so does one that carries its mark, or that was seen
+below the task when it was asked to end. Any other one (it left the group, cleared its environment and lost its
+parent) may belong to any task that ran when it was first seen; it is ended with the last of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Collection, Container, Mapping
 
-from .kin import Kin, group_of, mark_of, send, send_group
+from .kin import Kin, descendants, group_of, mark_of, send, send_group
 
 Owned = dict[int | None, list[int]]
 """Ticket → pids; None for those that nothing tells."""
@@ -39,6 +39,8 @@ class Strays:
         self._groups = groups
         """Process group → ticket, of all tasks that have not ended."""
         self._known: dict[int, Stray] = {}
+        self._claimed: dict[int, int] = {}
+        """Pid → ticket, of what was seen below tasks that are being ended."""
         self._own_group = os.getpgrp()
 
     @property
@@ -50,6 +52,16 @@ class Strays:
         """Forget one that has ended; return the ticket it belonged to."""
         stray = self._known.pop(pid, None)
         return stray.ticket if stray else None
+
+    def claim(self, ticket: int, main: int) -> None:
+        """Remember whose the processes below `main` are, for when they have lost their parents."""
+        for pid in descendants(main):
+            self._claimed[pid] = ticket
+
+    def release(self, ticket: int) -> None:
+        """Forget what was claimed for a task that has ended: the system may use its numbers again."""
+        if self._claimed:
+            self._claimed = {pid: owner for pid, owner in self._claimed.items() if owner != ticket}
 
     def look(self, mains: Collection[int], newest: int) -> Owned:
         """Return all children that are not `mains`, by owner."""
@@ -65,6 +77,8 @@ class Strays:
             ticket = self._groups.get(group_of(pid))
             if ticket is None:
                 ticket = mark_of(pid, self._token)
+            if ticket is None:
+                ticket = self._claimed.get(pid)
             stray = self._known[pid] = Stray(ticket, newest)
         return stray.ticket
 

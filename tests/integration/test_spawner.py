@@ -17,6 +17,7 @@ import pytest
 from computefarm.sandbox import spawner as spawner_module
 from computefarm.sandbox.kin import mark_of, parent_of, processes
 from computefarm.sandbox.launching import spawn_without_posix_spawn
+from computefarm.sandbox.program import EXPENDABLE
 from computefarm.sandbox.resident import FILES
 from computefarm.sandbox.spawner import Ended, Event, Launch, Spawner, SpawnerDied, Started, Text
 
@@ -368,6 +369,76 @@ def test_stopped_task_can_be_ended(owner: Owner) -> None:
     assert owner.end_of(1).run_s < 4
 
 
+STUBBORN = {
+    "ignores TERM": "trap '' TERM; touch pid.ready; while :; do sleep 0.05; done",
+    "nohup": "nohup sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' >/dev/null 2>&1 & touch pid.ready; wait",
+    "a session of its own": "setsid sh -c 'trap \"\" TERM; touch pid.ready; while :; do sleep 0.05; done' & wait",
+    "a daemon": "setsid -f sh -c 'trap \"\" TERM; touch pid.ready; sleep 77' >/dev/null 2>&1; sleep 60",
+    "stopped": "sh -c 'trap \"\" TERM; touch pid.ready; kill -STOP $$' & wait",
+    "stopped daemon": "setsid -f sh -c 'touch pid.ready; kill -STOP $$; sleep 77' >/dev/null 2>&1; sleep 60",
+    "no environment": "exec env -i PATH=$PATH setsid -w sh -c 'trap \"\" TERM; touch pid.ready; sleep 77; :'",
+    "forks": f"exec {sys.executable} bomb.py",
+}
+BOMB = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def grow(depth):
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            if depth:
+                grow(depth - 1)
+            open('pid.ready', 'w').close()
+            while True:  # and somebody new all the time
+                if os.fork() == 0:
+                    time.sleep(0.2)
+                    os._exit(0)
+                try:
+                    os.wait()
+                except ChildProcessError:
+                    pass
+grow(3)
+time.sleep(60)
+"""
+
+
+def in_folder(folder: Path, owner: Owner) -> list[int]:
+    """Return the tasks' processes in `folder`, whatever they have done to their environment."""
+    found = []
+    for pid in processes():
+        try:
+            if (
+                pid != owner.spawner.pid
+                and os.path.realpath(f"/proc/{pid}/cwd") == str(folder.resolve())
+                and not gone(pid)
+            ):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+@linux_only
+@pytest.mark.parametrize("script", STUBBORN.values(), ids=list(STUBBORN))
+def test_stubborn_processes_are_gone_two_seconds_after_the_halt(owner: Owner, script: str) -> None:
+    (owner.folder / "bomb.py").write_text(BOMB)
+    elsewhere = owner.folder / "older"
+    elsewhere.mkdir()
+    owner.launch(1, "sleep 60", directory=str(elsewhere))  # what is nobody's cannot be blamed on this one
+    owner.launch(2, script)
+    wait_until(lambda: (owner.folder / "pid.ready").exists(), 10)
+    assert in_folder(owner.folder, owner)
+    owner.spawner.halt(2)
+    asked_at = time.monotonic()
+    ended = owner.end_of(2)
+    took_s = time.monotonic() - asked_at
+
+    assert in_folder(owner.folder, owner) == []
+    assert (ended.halted, ended.error) == (True, "")
+    assert took_s < 2
+    assert in_folder(elsewhere, owner)
+
+
 def test_halt_of_unknown_and_ended_tasks_is_harmless(owner: Owner) -> None:
     owner.run("true")
     owner.spawner.halt(1)
@@ -671,3 +742,11 @@ def test_mark_names_the_ticket(owner: Owner) -> None:
     assert ticket == "5"
     assert mark_of(pid, token) == 5
     assert mark_of(pid, "another") is None
+
+
+@linux_only
+def test_memory_is_taken_from_tasks_before_their_owner(owner: Owner) -> None:
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    _, out, _ = owner.run("cat /proc/self/oom_score_adj")
+
+    assert int(out) == max(ours, EXPENDABLE)
