@@ -1,0 +1,155 @@
+"""Hand records to a log window without ever waiting for it.
+
+The window may be closed, frozen or slow at any time; the records are safe in the log files,
+so here they wait in a bounded queue and the oldest are given up, counted.
+
+The wire is cutelog's (https://github.com/busimus/cutelog/wiki/Creating-a-client-for-cutelog):
+frames of a big-endian 32-bit length and a payload; the first payload chooses JSON, so nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+CAPACITY = 5000
+"""Records that wait for a window that does not read; about 2 MB."""
+
+LONGEST = 16_384
+"""Characters of one message; the files have the rest."""
+
+RETRY_S = 1.0
+"""Between two attempts to reach the window."""
+
+STALL_S = 0.2
+"""How long one look at a window that does not read lasts; then we see whether we are to end."""
+
+JSON_PLEASE = b"!!cutelog!!format=json"
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` with its length before it."""
+    return struct.pack(">L", len(payload)) + payload
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    """Return one record as a frame."""
+    text = str(record.get("msg", ""))
+    if len(text) > LONGEST:
+        record = {**record, "msg": f"{text[:LONGEST]}… ({len(text) - LONGEST} more characters in the file)"}
+    return frame(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+class Forwarder:
+    """Sends records to one window, on a thread of its own."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        capacity: int = CAPACITY,
+        alive: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Start the thread; `alive` says whether it is worth trying again after the window went away."""
+        self._address = (host, port)
+        self._alive = alive
+        self._clock = clock
+        self._queue: deque[Mapping[str, Any]] = deque()
+        self._capacity = capacity
+        self._changed = threading.Condition()
+        self._ending = False
+        self._unsaid = 0
+        self.dropped = 0
+        """Records given up so far."""
+        self.sent = 0
+        """Records that the window's host has taken."""
+        self.connected = threading.Event()
+        """Set while there is a window to send to."""
+        self.ended = threading.Event()
+        """Set when the window is gone for good, or after `close`."""
+        self._thread = threading.Thread(target=self._work, name="log-window", daemon=True)
+        self._thread.start()
+
+    def put(self, record: Mapping[str, Any]) -> None:
+        """Queue one record; never waits. The oldest waiting one is given up when there are too many."""
+        with self._changed:
+            if len(self._queue) >= self._capacity:
+                self._queue.popleft()
+                self.dropped += 1
+                self._unsaid += 1
+            self._queue.append(record)
+            self._changed.notify()
+
+    def close(self, patience_s: float = 2.0) -> None:
+        """Send what waits, for so long at most, and end."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(patience_s)
+        self.ended.set()
+        self._thread.join(1.0)
+
+    # --- the thread ---
+
+    def _work(self) -> None:
+        try:
+            while not self.ended.is_set():
+                try:
+                    with socket.create_connection(self._address, timeout=2.0) as connection:
+                        connection.settimeout(STALL_S)
+                        self.connected.set()
+                        self._serve(connection)
+                except OSError:
+                    pass  # closed, or not there: seen below
+                finally:
+                    self.connected.clear()
+                if self._ending or not self._alive():
+                    return
+                self.ended.wait(RETRY_S)
+        finally:
+            self.ended.set()
+
+    def _serve(self, connection: socket.socket) -> None:
+        self._send(connection, frame(JSON_PLEASE))
+        while True:
+            with self._changed:
+                while not self._queue and not self._ending:
+                    self._changed.wait()
+                if not self._queue:
+                    return
+                batch = [self._queue.popleft() for _ in range(min(100, len(self._queue)))]
+                unsaid, self._unsaid = self._unsaid, 0
+            data = [encode(record) for record in batch]
+            if unsaid:
+                data.insert(0, encode(self._gap(unsaid)))
+            try:
+                self._send(connection, b"".join(data))
+            except OSError:
+                with self._changed:
+                    # Nobody knows how much of it was shown: counted as not shown.
+                    self.dropped += len(batch)
+                    self._unsaid += len(batch) + unsaid
+                raise
+            self.sent += len(batch)
+
+    def _gap(self, count: int) -> dict[str, Any]:
+        text = f"{count} lines are not shown: the window did not keep up. The log files have them all."
+        return {"created": self._clock(), "name": "farm", "level": "warning", "msg": text}
+
+    def _send(self, connection: socket.socket, data: bytes) -> None:
+        """Send everything, however slowly the window reads; raise `OSError` when it is gone or we end."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[connection.send(view) :]
+            except TimeoutError:
+                if self.ended.is_set():
+                    raise ConnectionAbortedError("closed while the window did not read") from None
