@@ -162,7 +162,7 @@ def _photograph(driven: Driven, display: str) -> None:
         return
     driven.do("size", width=1200, height=640)
     picture = driven.folder / "cutelog.png"
-    command = [program, "-window", "root", "-colors", "64", str(picture)]
+    command = [program, "-window", "root", "+dither", "-colors", "48", str(picture)]
 
     def taken() -> bool:
         subprocess.run(command, env={**os.environ, "DISPLAY": display}, check=True)
