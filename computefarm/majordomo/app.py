@@ -34,7 +34,7 @@ LATER = {
     "init": "computefarm.majordomo.commands_start:InitCommand",
     "join": "computefarm.majordomo.commands_start:JoinCommand",
     "host": "computefarm.majordomo.commands_host:HostCommand",
-    "status": "computefarm.majordomo.commands:StatusCommand",
+    "status": "computefarm.majordomo.commands_status:StatusCommand",
     "why": "computefarm.majordomo.commands:WhyCommand",
     "history": "computefarm.majordomo.commands:HistoryCommand",
     "logs": "computefarm.majordomo.commands:LogsCommand",

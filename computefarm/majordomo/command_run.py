@@ -87,7 +87,7 @@ class Context:
         recorder = Recorder(home.state, project, dodo)
         if not mode:
             return (recorder,)
-        from .progress import choose_progress
+        from .displays import choose_progress
 
         display = choose_progress(
             stream, os.environ, mode=mode, title=title, verbosity=verbosity,

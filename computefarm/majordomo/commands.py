@@ -6,7 +6,6 @@ They read what runs left behind and ask a farm when one is configured; `presenta
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from .look import (
     JSON,
     RUN,
     Look,
-    Viewer,
     folder_of,
     nearest,
     option,
@@ -34,62 +32,18 @@ from .look import (
 )
 from .presentation import (
     Account,
-    Offering,
     history_json,
     history_text,
     moment,
     offering_json,
     offering_text,
     run_line,
-    status_json,
-    status_text,
     table,
     why_json,
     why_text,
 )
 
 ERROR_LINES = 10
-
-
-class StatusCommand(Look):
-    """`majordomo status`."""
-
-    name = "status"
-    doc_purpose = "show the farm: hosts, workers, what waits and runs"
-    doc_usage = ""
-    doc_description = "Without a configured farm it shows what the embedded one would have: this machine."
-    cmd_options = (JSON, FARM, option("interval", "i", "repeat every SECONDS until interrupted", float, 0.0))
-
-    def look(self, options: dict[str, Any], names: list[str]) -> int:
-        """Print the status, once or again and again."""
-        refuse(names)
-        with self.farm(options) as viewer:
-            while True:
-                self._print(viewer, options)
-                if options["interval"] <= 0:
-                    return 0
-                time.sleep(options["interval"])
-                if not options["json"]:
-                    print()
-
-    def _print(self, viewer: Viewer | None, options: Mapping[str, Any]) -> None:
-        if viewer is not None:
-            status, address = viewer.status(), self.address(options)
-        else:
-            from .this_machine import status_here
-
-            status, address = status_here(self.home), ""
-        if options["json"]:
-            put_json(status_json(status, address))
-            return
-        put(status_text(status, address))
-        if viewer is None:
-            put(["", *offering_text(self._offered_here(options))])
-
-    def _offered_here(self, options: Mapping[str, Any]) -> Offering:
-        from .this_machine import offering_here
-
-        return offering_here(self.home, folder_of(options), self.environ)
 
 
 class CapabilitiesCommand(Look):
@@ -285,5 +239,5 @@ class ConfigCommand(Look):
         return 0
 
 
-COMMANDS = (StatusCommand, WhyCommand, HistoryCommand, LogsCommand, CapabilitiesCommand, ConfigCommand)
+COMMANDS = (WhyCommand, HistoryCommand, LogsCommand, CapabilitiesCommand, ConfigCommand)
 """For `DOIT_CMDS`."""

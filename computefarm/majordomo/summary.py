@@ -100,6 +100,8 @@ def summary(tally: Tally, wall_s: float, exit_code: int, logs: str = "") -> list
         lines.append("failed: " + some([failure.task for failure in tally.failures]))
     if tally.blocked:
         lines.append("blocked: " + some(tally.blocked))
+    if exit_code in INTERRUPTED:
+        lines.append("what has finished is kept; go on with the rest: majordomo run")
     if logs:
         lines.append(f"logs: {logs}")
     return lines

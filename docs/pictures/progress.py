@@ -20,7 +20,8 @@ from rich.text import Text
 
 from computefarm.majordomo.app import MajorDomo
 from computefarm.majordomo.command_run import Context, Run
-from computefarm.majordomo.progress import Facts, LiveProgress
+from computefarm.majordomo.live import LiveProgress
+from computefarm.majordomo.progress import Facts
 from computefarm.majordomo.reporting import RunWatcher, TaskRecord
 
 HERE = Path(__file__).resolve().parent

@@ -18,9 +18,9 @@ from computefarm.majordomo.commands import (
     ConfigCommand,
     HistoryCommand,
     LogsCommand,
-    StatusCommand,
     WhyCommand,
 )
+from computefarm.majordomo.commands_status import StatusCommand
 from computefarm.majordomo.look import Look, Viewer
 from computefarm.messages import Explanation, Obstacle, Offer, Outcome, Pool, Status
 from computefarm.settings import Settings
@@ -265,3 +265,46 @@ def test_every_command_has_help_and_refuses_what_it_does_not_know(run: Run, comm
     if command not in (WhyCommand, LogsCommand):
         code, _, err = run(command, "surprise")
         assert (code, err) == (3, f"majordomo {command.name}: unexpected: surprise\n")
+
+
+# --- status -i ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "0.001"])
+def test_status_refuses_an_interval_that_is_none(run: Run, given: str) -> None:
+    code, _, err = run(StatusCommand, "-i", given)
+    assert code == 3
+    assert "expected seconds" in err
+
+
+def test_status_repeats_until_interrupted_one_object_a_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    naps = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("computefarm.majordomo.commands_status.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        run(StatusCommand, "--json", "-i", "2", farm=lambda home, settings: Farm())
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["farm"] for line in lines] == ["lab"] * 3
+    assert naps == [2.0] * 3
+
+
+def test_status_repeats_in_blocks_where_there_is_no_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("computefarm.majordomo.commands_status.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(StatusCommand, "-i", "2", farm=lambda home, settings: Farm())
+    out = capsys.readouterr().out
+    assert "tasks: 0 waiting, 0 running" in out
+    assert "\x1b" not in out
+
+
+def interrupt(seconds: float) -> None:
+    raise KeyboardInterrupt

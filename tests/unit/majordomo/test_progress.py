@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from computefarm.majordomo.progress import KEPT, Facts, LiveProgress, PlainProgress, choose_progress
+from computefarm.majordomo.displays import choose_progress
+from computefarm.majordomo.live import LiveProgress
+from computefarm.majordomo.progress import KEPT, Facts, PlainProgress
 from computefarm.majordomo.reporting import RunWatcher, TaskRecord
 from computefarm.messages import Attempt, Need, Obstacle, Outcome, Piece
 
