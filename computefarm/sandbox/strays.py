@@ -1,8 +1,8 @@
 """Processes that lost their parent and were given to the spawner: whose they are, and how they end.
 
 One in the process group of a task belongs to it, and so does one that carries its mark, or that was seen
-below the task when it was asked to end. Any other one (it left the group, cleared its environment and lost its
-parent) may belong to any task that ran when it was first seen; it is ended with the last of them.
+below the task when it was asked to end. Any other one (it left the group, cleared its environment and lost
+its parent) may belong to any task that ran when it was first seen; it is ended with the last of them.
 """
 
 from __future__ import annotations
