@@ -18,7 +18,7 @@ from computefarm.quantities import parse_duration
 from computefarm.services.connected import read_connections
 from computefarm.settings import Settings
 from computefarm.transport.addresses import Address, parse_address
-from computefarm.transport.authorized import Authorization, clean_name, format_time
+from computefarm.transport.authorized import Authorization, clean_name, format_line, format_time
 from computefarm.transport.farms import Access, Farm, check_farm_name, farms_folder, open_farm, read_access
 from computefarm.transport.invitation import invite
 from computefarm.transport.keys import read_key, spell
@@ -157,24 +157,11 @@ def _keys(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     if arguments.json:
         print(json.dumps({"farm": farm.name, "keys": rows}))
         return 0
-    table = [("ROLE", "NAME", "KEY", "STATE", "CONNECTIONS", "FROM")]
-    for row in rows:
-        state = row["state"] + (
-            f" until {row['expires']}" if row["expires"] and row["state"] == "good" else ""
-        )
-        table.append(
-            (
-                row["role"],
-                row["name"],
-                row["key"],
-                state,
-                str(row["connections"]),
-                ",".join(row["hosts"]) or "anywhere",
-            )
-        )
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    # The words of the file, so that a line can be put back there.
+    print("# role name public-key [expires=TIME] [hosts=ADDRESS,…] [connections=N]")
+    for entry in farm.table.entries.values():
+        live = connections.get(entry.key, 0)
+        print(format_line(entry) + (f" connections={live}" if live else ""))
     return 0
 
 

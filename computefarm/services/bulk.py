@@ -28,6 +28,9 @@ WINDOW = 8 * CHUNK
 FIRST = 256 * 1024
 """Bytes asked for when a blob's size is not known: most files of a build fit."""
 
+ANSWER = 3 * WINDOW
+"""Bytes that one request is answered with, at most; an honest one asks for less than two windows."""
+
 SLICES = 256
 """Most slices in one request."""
 
@@ -54,11 +57,13 @@ class Pull:
 class _Link:
     """What is asked of one peer."""
 
-    __slots__ = ("heard", "outstanding", "queue")
+    __slots__ = ("heard", "outstanding", "queue", "writing")
 
     def __init__(self, now: float) -> None:
         self.queue: deque[Pull] = deque()
         self.outstanding = 0
+        self.writing = 0
+        """Bytes that have come and are not on the disk yet: a slow disk must slow its peers down."""
         self.heard = now
 
 
@@ -108,11 +113,11 @@ class Puller:
             self._arrived(here)
         self._pump(peer, link)
 
-    def take(self, peer: str, chunk: Chunk, data: Buffer) -> None:
-        """Receive the answer to a request."""
+    def take(self, peer: str, chunk: Chunk, data: Buffer) -> bool:
+        """Receive the answer to a request; return False for what nobody asked this peer for."""
         link = self._links.get(peer)
         if link is None or sum(piece.length for piece in chunk.slices) != len(data):
-            return
+            return False
         link.heard = self._clock()
         work: list[tuple[Pull, int, memoryview]] = []
         view = memoryview(data)
@@ -124,6 +129,8 @@ class Puller:
             if pull is None or pull.peer != peer or piece.offset != pull.received:
                 continue
             first = pull.size is None
+            if piece.length > max(pull.asked, 1):
+                continue  # more than was asked for
             self._answered(link, pull, FIRST if first else piece.length)
             pull.size = piece.size
             pull.received += piece.length
@@ -132,8 +139,20 @@ class Puller:
                 if pull.received < piece.size:
                     link.queue.appendleft(pull)
             work.append((pull, piece.offset, part))
-        self._offload.submit(lambda: self._write(work), self._written)
+        taken = sum(len(part) for _, _, part in work)
+        link.writing += taken
+
+        def written(value: Any, error: BaseException | None) -> None:
+            link.writing -= taken
+            self._written(value, error)
+            if self._links.get(peer) is link:
+                self._pump(peer, link)
+
+        if not work:
+            return False
+        self._offload.submit(lambda: self._write(work), written)
         self._pump(peer, link)
+        return True
 
     def absent(self, peer: str, digests: Sequence[Digest]) -> None:
         """The peer cannot deliver these."""
@@ -184,9 +203,9 @@ class Puller:
         return min(waiting) + PATIENCE_S if waiting else None
 
     def _pump(self, peer: str, link: _Link) -> None:
-        while link.queue and link.outstanding < WINDOW:
+        while link.queue and link.outstanding + link.writing < WINDOW:
             slices: list[Slice] = []
-            while link.queue and link.outstanding < WINDOW and len(slices) < SLICES:
+            while link.queue and link.outstanding + link.writing < WINDOW and len(slices) < SLICES:
                 pull = link.queue[0]
                 if self._pulls.get(pull.digest) is not pull:
                     link.queue.popleft()
@@ -295,8 +314,8 @@ class Provider:
         self._send = send
         self.sent_bytes = 0
 
-    def fetch(self, peer: str, request: Fetch) -> None:
-        """Answer `request` on `peer`'s bulk connection, in pieces of at most one chunk."""
+    def fetch(self, peer: str, request: Fetch, sent: Callable[[], None] | None = None) -> None:
+        """Answer `request` on `peer`'s bulk connection, in pieces of at most one chunk; then call `sent`."""
 
         def then(value: Any, error: BaseException | None) -> None:
             if error is not None:
@@ -307,6 +326,8 @@ class Provider:
                 self._send(peer, Chunk(tuple(slices)), data)
             if absent:
                 self._send(peer, Absent(tuple(absent)), None)
+            if sent is not None:
+                sent()
 
         self._offload.submit(lambda: self._read(request), then)
 
@@ -316,6 +337,7 @@ class Provider:
         slices: list[Slice] = []
         parts: list[bytes] = []
         room = CHUNK
+        most = ANSWER
 
         def close() -> None:
             nonlocal slices, parts, room
@@ -324,7 +346,10 @@ class Provider:
             slices, parts, room = [], [], CHUNK
 
         for piece in request.slices:
-            offset, left = piece.offset, max(0, min(piece.length, WINDOW))
+            offset, left = piece.offset, max(0, min(piece.length, WINDOW, most))
+            if most <= 0:
+                break  # nobody with a window asks for so much at once
+            most -= left
             while True:
                 try:
                     size, data = self._shelf.read_slice(piece.digest, offset, min(left, CHUNK))

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from computefarm.codec import encode
-from computefarm.messages import Done, FromManager, Hello, Placed, Run, Settled, TaskKey, TaskOutput
+from computefarm.codec import MAX_FRAME, encode
+from computefarm.messages import (
+    Done,
+    FromManager,
+    Hello,
+    Outcome,
+    Placed,
+    Result,
+    Run,
+    Settled,
+    TaskKey,
+    TaskOutput,
+)
 
 BATCH_BYTES = 1024 * 1024
 """A frame of messages is closed when the large fields in it exceed this."""
@@ -29,6 +40,7 @@ class Peer:
         "placed_due",
         "role",
         "settled",
+        "who",
     )
 
     def __init__(self, name: str, owner: str, role: str, hello: Hello) -> None:
@@ -45,6 +57,8 @@ class Peer:
         self.placed: dict[tuple[str, int], Placed] = {}
         """Held back for a moment: of a task that has ended by then, only the end is news."""
         self.placed_due = 0.0
+        self.who = name
+        """Its name, its key's name and its address, for the log."""
 
     def gather(self, message: FromManager, now: float) -> None:
         """Put a message into the outbox, or where it may be merged with others or become superfluous."""
@@ -110,4 +124,29 @@ def _frames(messages: Sequence[FromManager]) -> list[bytes]:
             batch, weight = [], 0
     if batch:
         frames.append(encode(batch))
-    return frames
+    if max(map(len, frames), default=0) <= MAX_FRAME:
+        return frames
+    # Whatever a peer made so large must not stop the manager: it is told alone, shortened, or not at all.
+    alone = (encode([_shortened(message)]) for message in messages)
+    return [frame for frame in alone if len(frame) <= MAX_FRAME]
+
+
+def _shortened(message: FromManager) -> FromManager:
+    """Return a message that fits: an end without its outputs is a failure that says so."""
+    if len(encode([message])) <= MAX_FRAME:
+        return message
+    match message:
+        case Done(result=result):
+            reason = f"what the task gave back is too large: {len(result.outputs):,} files and their names"
+            failed = Result(Outcome.FAILED, reason=reason, run_s=result.run_s)
+            return Done(
+                message.session, message.task, failed, worker=message.worker, hostname=message.hostname
+            )
+        case TaskOutput(pieces=pieces):
+            half = pieces[: len(pieces) // 2]
+            return (
+                _shortened(TaskOutput(message.session, message.task, message.attempt, half))
+                if half
+                else message
+            )
+    return message

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from computefarm import __version__
-from computefarm.codec import decode_to_manager, encode
+from computefarm.codec import CHUNK, decode_to_manager, encode
 from computefarm.core.commands import (
     Arrived,
     Command,
@@ -56,6 +56,7 @@ from computefarm.transport.mailbox import Mailbox
 from computefarm.transport.manager_end import Incoming, ManagerEnd
 
 from .bulk import Provider, Puller, StoreShelf
+from .gate import Gate
 from .loop import Loop
 from .offload import Offload
 from .peers import Peer
@@ -70,6 +71,12 @@ PACE_S = 0.003
 
 PRESSED = 8
 """Tasks lying ready per connected process from which on the manager takes its time."""
+
+REPORT_S = 1.0
+"""Between two reports of who was turned away."""
+
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""The same in bytes, and for the files that it asked for."""
 
 BACKLOG_FRAMES = 2000
 """Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
@@ -131,6 +138,8 @@ class TaskManagerService:
             settle_s=self._settle_s,
             wall_offset=time.time() - loop.clock(),
         )
+        self._gate = Gate(self._end, self.core, time.time)
+        self._report_at = loop.clock()
         self._puller = Puller(
             self._store,
             self._storage,
@@ -150,8 +159,8 @@ class TaskManagerService:
         """Let the core and the puller act on the passing of time."""
         if now >= self._review_at:
             # An idle port must be looked at, or a revoked key would stay connected until somebody speaks.
-            self._review_at = now + REVIEW_S
             self._readable()
+            self._review_at = now + min(REVIEW_S, self._end.pause_s)
         self._obey(self.core.tick(now))
         self._puller.tick(now)
         for name in [name for name, until in self._uncontrolled.items() if now >= until]:
@@ -205,20 +214,37 @@ class TaskManagerService:
     # --- from the port ---
 
     def _readable(self) -> None:
+        clock = time.perf_counter
         for incoming in self._end.receive():
-            if incoming.identity.invited:
-                self._invited(incoming)
-                continue
+            if self._end.gone(incoming.route):
+                continue  # thrown out by what it said before
+            began, idle = clock(), 1.0
             try:
-                self._accept(incoming)
+                if incoming.identity.invited:
+                    self._invited(incoming)
+                else:
+                    idle = self._accept(incoming)
             except ProtocolError as error:
-                log.warning("%s sent what it must not: %s", incoming.identity.name, error)
+                self._end.refuse(incoming.route, str(error))
                 self._reply(incoming.route, Disconnect("protocol", str(error)))
-
-        for refusal in self._end.refusals():
-            log.warning("%s", refusal)
+            if idle:
+                self._gate.spend(incoming, (clock() - began) * idle, self._clock())
+        self._report_refusals()
         for route in self._end.departed():
             self._departed(route)
+
+    def _report_refusals(self) -> None:
+        """Log who was turned away, equal cases in one line, so that a flood of them fills no disk."""
+        now = self._clock()
+        if now < self._report_at:
+            return
+        refusals = self._end.refusals()
+        for refusal in refusals:
+            log.warning("%s", refusal)
+        for complaint in self._end.complaints():
+            log.warning("%s", complaint)
+        if refusals:
+            self._report_at = now + REPORT_S
 
     def _departed(self, route: bytes) -> None:
         """A connection ended by itself; the process behind it has a grace to come back."""
@@ -247,25 +273,34 @@ class TaskManagerService:
             log.info("invitation of role %s: %s", incoming.identity.enrols, answer)
         self._reply(incoming.route, answer)
 
-    def _accept(self, incoming: Incoming) -> None:
+    def _accept(self, incoming: Incoming) -> float:
+        """Do what a frame says; return what part of it moved no task."""
         messages = decode_to_manager(incoming.body)
         peer = self._routes.get(incoming.route)
         now = self._clock()
+        idle = 0
         for message in messages:
+            if peer is None:
+                idle += 1
+            else:
+                idle += self._gate.idle(incoming, peer.name, message, self.epoch)
+                fault = self._gate.may_not(incoming.identity, peer.hello.role, peer.role, message)
+                if fault and not isinstance(message, Hello):
+                    self._turn_away(incoming, peer, fault)
+                    return 1.0
             match message:
                 case Hello():
                     peer = self._greet(incoming, message, now)
                 case Join():
                     self._reply(incoming.route, Disconnect("role", "this key has joined already"))
                 case _ if peer is None:
+                    self._end.refuse(incoming.route, f"{type(message).__name__} before Hello")
                     self._reply(incoming.route, Disconnect("protocol", "say Hello first"))
-                    return
-                case Chunk() | Fetch() | Absent() if peer.role not in ("client", "worker"):
-                    what = type(message).__name__
-                    self._reply(incoming.route, Disconnect("role", f"a {peer.role} may not send {what}"))
+                    return 1.0
                 case Chunk():
-                    if incoming.data is not None:
-                        self._puller.take(peer.name, message, incoming.data)
+                    if incoming.data is None or not self._puller.take(peer.name, message, incoming.data):
+                        idle += 1
+                        self._end.refuse(incoming.route, "a chunk that nobody asked for")
                 case Fetch():
                     self._provider.fetch(peer.name, message)
                 case Absent():
@@ -274,18 +309,31 @@ class TaskManagerService:
                     self._relay(peer, message, now)
                 case _:
                     self._obey(self.core.receive(peer.name, message, now))
+        return min(1.0, idle / max(1, len(messages)))
+
+    def _turn_away(self, incoming: Incoming, peer: Peer, text: str) -> None:
+        """Say why nothing more is taken from this process, and hang up."""
+        self._end.refuse(incoming.route, text)
+        self._reply(incoming.route, Disconnect("role", text))
+        if peer.control is not None and peer.control != incoming.route:
+            self._reply(peer.control, Disconnect("role", text))
+        self._learn(Gone(peer.name))
+        self._drop(peer.name, text)
 
     def _greet(self, incoming: Incoming, hello: Hello, now: float) -> Peer | None:
         identity = incoming.identity
         if identity.role != "local" and not identity.may(hello.role):
             text = f"the key {identity.name!r} is a {identity.role}'s and may not act as {hello.role}"
-            log.warning("refused: %s", text)
+            self._end.refuse(incoming.route, text)
             self._reply(incoming.route, Disconnect("role", text))
             return None
+        role = self._gate.role_of(identity, hello.role)
         peer = self._by_boot.get((identity.key, hello.boot))
-        if peer is None or peer.role != hello.role:
+        if peer is None or peer.role != role:
             self._counter += 1
-            peer = Peer(f"{hello.role}-{self._counter}", identity.key, hello.role, hello)
+            peer = Peer(f"{hello.role}-{self._counter}", identity.key, role, hello)
+            where = self._end.address_of(incoming.route)
+            peer.who = f"{peer.name} ({hello.hostname}, key {identity.name} at {where or 'this process'})"
             self._by_boot[identity.key, hello.boot] = peer
             self._peers[peer.name] = peer
         self._routes[incoming.route] = peer
@@ -300,7 +348,7 @@ class TaskManagerService:
             peer.control = incoming.route
             self._uncontrolled.pop(peer.name, None)
             peer.forget_unsent()
-            self._obey(self.core.connect(peer.name, hello.role, hello, now, owner=identity.key))
+            self._obey(self.core.connect(peer.name, role, hello, now, owner=identity.key))
         return peer
 
     def _forget_route(self, route: bytes | None) -> None:
@@ -311,10 +359,11 @@ class TaskManagerService:
 
     def _relay(self, peer: Peer, output: Output, now: float) -> None:
         """Pass a task's lines on to whoever asked for the task; they never enter the core."""
-        for name, session, task in self.core.watchers(output.key, output.attempt):
-            client = self._peers.get(name)
-            if client is not None:
-                self._say(client, TaskOutput(session, task, output.attempt, output.pieces))
+        if self.core.holds(peer.name, output.key, output.attempt):
+            for name, session, task in self.core.watchers(output.key, output.attempt):
+                client = self._peers.get(name)
+                if client is not None:
+                    self._say(client, TaskOutput(session, task, output.attempt, output.pieces))
         self._obey(self.core.receive(peer.name, Heartbeat(), now))
 
     # --- the core's commands ---
@@ -350,7 +399,7 @@ class TaskManagerService:
         peer = self._peers.pop(name, None)
         if peer is None:
             return
-        log.info("%s (%s) is gone: %s", name, peer.hello.hostname, reason)
+        log.info("%s is gone: %s", peer.who, reason)
         self._flush_peer(peer)
         self._dirty.pop(name, None)
         self._waiting.pop(name, None)
@@ -397,7 +446,8 @@ class TaskManagerService:
             self._learn(Vanished(lost))
 
     def _pull_failed(self, peer: str, digests: list[Digest], text: str) -> None:
-        log.warning("%s cannot deliver %d files: %s", peer, len(digests), text)
+        known = self._peers.get(peer)
+        log.warning("%s cannot deliver %d files: %s", known.who if known else peer, len(digests), text)
         if peer in self._peers:
             self._obey(self.core.receive(peer, Absent(tuple(digests)), self._clock()))
 
@@ -419,8 +469,9 @@ class TaskManagerService:
                     peer.frames.clear()
                 break
             del peer.frames[0]
-        if len(peer.frames) > BACKLOG_FRAMES:
-            log.warning("%s does not read; dropped", peer.name)
+        many = len(peer.frames) > BACKLOG_FRAMES // 40 and sum(map(len, peer.frames)) > BACKLOG_BYTES
+        if many or len(peer.frames) > BACKLOG_FRAMES:
+            log.warning("%s does not read; dropped", peer.who)
             self._learn(Gone(peer.name))
             self._drop(peer.name, "does not read")
         elif peer.frames:
@@ -443,6 +494,13 @@ class TaskManagerService:
         blocked = self._bulk_blocked.get(route)
         if blocked is not None:
             blocked.append((body, data))
+            if len(blocked) > BACKLOG_BYTES // CHUNK:
+                self._end.refuse(route, "it asked for files and does not read them")
+                self._bulk_blocked.pop(route, None)
+                peer = self._routes.get(route)
+                if peer is not None:
+                    self._learn(Gone(peer.name))
+                    self._drop(peer.name, "does not read the files it asked for")
         elif not self._end.send(route, body, data) and not self._end.gone(route):
             self._bulk_blocked[route] = [(body, data)]
 

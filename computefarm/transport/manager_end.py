@@ -116,6 +116,7 @@ class ManagerEnd:
         self._refusals = Refusals()
         self._next_expiry = float("inf")
         self._judged = -1
+        self._complaints: list[str] = []
         self._closed = False
         for option, value in LIMITS:
             self._socket.setsockopt(option, value)
@@ -369,6 +370,18 @@ class ManagerEnd:
         """Return how many live connections each key has."""
         return Counter(peer.key for peer in self._peers.values() if peer.identity is not None)
 
+    def refuse(self, route: Route, reason: str) -> None:
+        """Report something that came from `route` as turned away."""
+        peer = self._peers.get(route)
+        if peer is not None:
+            known = self._table.find(peer.key) if self._table is not None else None
+            self._refusals.add(peer.address, peer.key, known.name if known else "", reason)
+
+    def complaints(self) -> list[str]:
+        """Return what is wrong with the authorized file, once after each reading."""
+        found, self._complaints = self._complaints, []
+        return found
+
     def refusals(self) -> list[Refusal]:
         """Return who was turned away since the last call, equal cases counted together."""
         return self._refusals.take()
@@ -380,6 +393,8 @@ class ManagerEnd:
         now = self._clock()
         if self._judged == self._table.version and now < self._next_expiry:
             return
+        if self._judged != self._table.version:
+            self._complaints = self._table.complaints()
         self._judged = self._table.version
         entries = self._table.entries.values()
         self._next_expiry = min(
