@@ -262,9 +262,8 @@ class ClientSession:
     def _welcomed(self, welcome: Welcome, now: float) -> list[ClientCommand]:
         self._linked = self._welcome = True
         self._heartbeat_s = welcome.heartbeat_s
-        if welcome.lineage != self.lineage:
-            self.lineage = welcome.lineage
-            self._accepted.clear()
+        self.lineage = welcome.lineage
+        self._accepted.clear()  # all is submitted again; a session that had ended there was forgotten
         commands: list[ClientCommand] = [
             Tell(Linked(welcome.farm, welcome.version, welcome.epoch, welcome.peer))
         ]

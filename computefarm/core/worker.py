@@ -424,7 +424,9 @@ class WorkerSession:
 
     def _fits(self, run: Run) -> bool:
         """An orphan still occupies its slots; a task wider than the worker runs alone."""
-        used = self._used + sum(orphan.cpus for orphan in self._orphans.values())
+        orphans = [orphan.cpus for orphan in self._orphans.values()]
+        used = self._used + sum(orphans)
         # The shell's queue counts tasks, not slots: it is used only while the two are the same.
-        room = self.slots + self.ahead if run.cpus == 1 and not self._wide else self.slots
+        narrow = run.cpus == 1 and not self._wide and max(orphans, default=1) == 1
+        room = self.slots + self.ahead if narrow else self.slots
         return used == 0 or used + run.cpus <= room
