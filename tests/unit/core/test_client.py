@@ -213,3 +213,19 @@ def test_a_session_to_be_left_alone_says_for_how_long() -> None:
     made.receive(WELCOME, 0.0)
 
     assert made.submit([(SHELL, task(1))], 0.0) == [Say(Submit("s", (SHELL,), (task(1),), 3600.0))]
+
+
+def test_a_task_accepted_once_and_put_off_after_a_reconnect_is_submitted_again() -> None:
+    made = ClientSession("s")
+    made.connected(0.0)
+    made.receive(Welcome(1, "1", "farm", "e1", 2.0, lineage="l"), 0.0)
+    made.submit([(SHELL, task(1))], 0.0)
+    made.receive(Accepted("s", (1,)), 1.0)
+    made.disconnected(2.0)
+    made.connected(90.0)
+    made.receive(Welcome(1, "1", "farm", "e1", 2.0, lineage="l"), 90.0)
+    over = Waiting("s", (1,), SHELL, (), True, True)
+
+    commands = made.receive(over, 91.0)
+
+    assert commands == [Tell(over), Say(Submit("s", (SHELL,), (task(1),)))]

@@ -394,3 +394,18 @@ def test_a_drained_worker_without_a_manager_leaves_when_its_results_are_let_go()
     made.ended(1, 1, OK, 2.0)
 
     assert [type(command) for command in made.tick(12.0)] == [LetGo, Quit]
+
+
+def test_an_orphan_wider_than_a_slot_leaves_no_room_ahead() -> None:
+    made = WorkerSession("w", 2, ahead=2)
+    made.offer(REGISTER, 0.0)
+    made.connected(0.0)
+    made.receive(descendant("e1", "l1"), 0.0)
+    made.receive(run(1, cpus=2), 1.0)
+    made.disconnected(2.0)
+    made.connected(3.0)
+    made.receive(descendant("e2", "l2"), 3.0)
+    fresh = Run(7, 1, "t7", b"", 1, epoch="e2")
+
+    assert made.receive(fresh, 4.0) == []
+    assert made.ended(1, 1, OK, 5.0) == [Start(fresh)]
