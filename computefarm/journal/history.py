@@ -84,6 +84,8 @@ class TaskRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log_path: str = ""
     others: tuple[str, ...] = ()
     """Toolchains offered for its capability that the run did not use."""
+    kind: str = ""
+    """What kind of failure it is, as in `messages.Result.kind`."""
 
 
 UpToDate = tuple[tuple[str, str], ...]

@@ -15,6 +15,7 @@ from computefarm.journal.history import TaskRow
 from computefarm.logs.tasklog import last_lines, run_folder
 from computefarm.messages import Explanation, Outcome
 
+from .accounts import Account, why_json, why_text
 from .look import (
     DIR,
     FARM,
@@ -31,7 +32,6 @@ from .look import (
     show,
 )
 from .presentation import (
-    Account,
     history_json,
     history_text,
     moment,
@@ -39,8 +39,6 @@ from .presentation import (
     offering_text,
     run_line,
     table,
-    why_json,
-    why_text,
 )
 
 ERROR_LINES = 10

@@ -12,11 +12,17 @@ from typing import Any
 import msgspec
 
 from computefarm.journal.history import RunRow, TaskRow
-from computefarm.messages import Attempt, Explanation, Obstacle, Offer, Outcome, Pool, Status
+from computefarm.messages import Attempt, Offer, Outcome, Pool, Status
 
-from .summary import exit_words, plural, seconds, size
+from .summary import FAILURES, plural, seconds, size
 
 Json = dict[str, Any]
+
+PLAIN = ("exit", "timeout", "cancelled")
+"""Kinds of failure that the outcome or the exit code says already."""
+
+TAIL_LINES = 3
+"""Last lines of a failed task in `history`; `why` has them all."""
 
 
 class Offering(msgspec.Struct, frozen=True):
@@ -26,17 +32,6 @@ class Offering(msgspec.Struct, frozen=True):
     pools: tuple[Pool, ...]
     missing: Mapping[str, Sequence[str]]
     """Capabilities with a file but no worker, and why."""
-
-
-class Account(msgspec.Struct, frozen=True):
-    """Everything that is known of one task, for `why`."""
-
-    task: str
-    live: Explanation | None
-    """What a manager knows now; None when no farm runs it."""
-    past: tuple[tuple[RunRow, TaskRow], ...]
-    """Its records, newest first."""
-    last_lines: tuple[str, ...] = ()
 
 
 # --- status -------------------------------------------------------------------------------------------
@@ -77,10 +72,12 @@ def status_json(status: Status, address: str) -> Json:
                 "done": worker.done,
                 "failed": worker.failed,
                 "hostname": worker.hostname,
+                "reason": worker.reason,
             }
             for worker in status.workers
         ],
         "tasks": {"waiting": status.waiting, "running": status.running},
+        "journal": status.journal,
     }
 
 
@@ -103,6 +100,8 @@ def status_text(status: Status, address: str) -> list[str]:
     else:
         lines = [f"farm {status.farm} at {address}, version {status.version}, up {seconds(status.uptime_s)}"]
         lines.append(f"tasks: {status.waiting} waiting, {status.running} running")
+        if status.journal:
+            lines.append(f"its journal is in trouble: {status.journal}")
     rows = [["HOST", "LOAD", "CPUS", "MEMORY FREE", "GPUS", "REPORT", "POLICY"]]
     for host in status.hosts:
         load = "-" if host.load is None else f"{host.load:.2f}"
@@ -112,13 +111,13 @@ def status_text(status: Status, address: str) -> list[str]:
         row = [host.hostname or host.host, load, str(host.cpus), memory, str(host.gpus), report, host.policy]
         rows.append(row)
     lines += ["", *table(rows)]
-    rows = [["WORKER", "HOST", "STATE", "RUNNING", "DONE", "FAILED", "OFFERS"]]
+    rows = [["WORKER", "HOST", "STATE", "RUNNING", "DONE", "FAILED", "OFFERS", "BECAUSE"]]
     for worker in status.workers:
         offers = ", ".join(f"{offer.capability} {offer.version}".strip() for offer in worker.offers)
         running = f"{worker.running}/{worker.slots}"
         where = worker.hostname or worker.host
-        row = [worker.worker, where, worker.state, running, str(worker.done), str(worker.failed), offers]
-        rows.append(row)
+        counts = [running, str(worker.done), str(worker.failed)]
+        rows.append([worker.worker, where, worker.state, *counts, offers, worker.reason])
     if len(rows) > 1:
         lines += ["", *table(rows)]
     elif address:
@@ -202,7 +201,14 @@ def task_json(row: TaskRow) -> Json:
         "peak_memory": row.peak_memory,
         "rerun": list(row.rerun),
         "log": row.log_path,
+        "kind": row.kind,
+        "tail": tail_of(row),
     }
+
+
+def tail_of(row: TaskRow) -> str:
+    """Return the last lines that a failed task printed, as far as the farm told them."""
+    return row.attempts[-1].tail if row.attempts and row.outcome is not Outcome.SUCCEEDED else ""
 
 
 def attempt_json(attempt: Attempt) -> Json:
@@ -215,7 +221,21 @@ def attempt_json(attempt: Attempt) -> Json:
         "reason": attempt.reason,
         "started": attempt.started_at,
         "run_s": attempt.run_s,
+        "kind": attempt.kind,
+        "tail": attempt.tail,
     }
+
+
+def attempt_line(attempt: Attempt) -> str:
+    """Say which attempt it was, where, and how it ended."""
+    ended = how(attempt.outcome, attempt.kind)
+    text = f"attempt {attempt.attempt} on {attempt.hostname} ({attempt.worker}): {ended}"
+    return f"{text}: {attempt.reason}" if attempt.reason else text
+
+
+def how(outcome: str, kind: str) -> str:
+    """Return an outcome with its kind, where that says more: `failed (out of memory)`."""
+    return str(outcome) if not kind or kind in PLAIN else f"{outcome} ({kind.replace('-', ' ')})"
 
 
 def history_text(run: RunRow, rows: Sequence[TaskRow], state: str) -> list[str]:
@@ -223,19 +243,17 @@ def history_text(run: RunRow, rows: Sequence[TaskRow], state: str) -> list[str]:
     lines = [run_line(run, state)]
     body: list[tuple[list[str], list[str]]] = []
     for row in rows:
-        outcome = "from cache" if row.cached and row.outcome is Outcome.SUCCEEDED else str(row.outcome)
+        outcome = (
+            "from cache" if row.cached and row.outcome is Outcome.SUCCEEDED else how(row.outcome, row.kind)
+        )
         took = seconds(row.run_s) if row.run_s and not row.cached else ""
         place = f"{row.host} ({row.worker})" if row.worker else row.host
         attempt = str(row.attempt) if row.attempt > 1 else ""
-        below = [
-            f"attempt {one.attempt} on {one.hostname} ({one.worker}): {one.outcome}: {one.reason}".rstrip(
-                ": "
-            )
-            for one in row.attempts
-            if len(row.attempts) > 1
-        ]
+        below = [attempt_line(one) for one in row.attempts if len(row.attempts) > 1]
         if row.reason:
             below.append(row.reason.splitlines()[0])
+        if row.outcome in FAILURES:
+            below += [f"| {line}" for line in tail_of(row).splitlines()[-TAIL_LINES:]]
         body.append(([outcome, row.task, row.capability, place, attempt, took], below))
     shown = table([["OUTCOME", "TASK", "CAPABILITY", "WHERE", "ATTEMPT", "TOOK"], *(row for row, _ in body)])
     lines += shown[:1]
@@ -252,115 +270,6 @@ def run_line(run: RunRow, state: str) -> str:
     else:
         end = "still running" if state == "running" else "it was killed"
     return f"run {run.run} of {moment(run.started)} on farm {run.farm}: {end}, {plural(run.tasks, 'task')}"
-
-
-# --- why ----------------------------------------------------------------------------------------------
-
-
-def state_of(account: Account) -> str:
-    """Return `waiting`, `running`, or how it ended last; `never run` when nothing is known."""
-    if account.live is not None and account.live.state in ("waiting", "running"):
-        return account.live.state
-    return str(account.past[0][1].outcome) if account.past else "never run"
-
-
-def last_work(account: Account) -> tuple[RunRow, TaskRow] | None:
-    """Return the newest record in which the task was more than up to date."""
-    return next((entry for entry in account.past if entry[1].outcome is not Outcome.UP_TO_DATE), None)
-
-
-def why_json(account: Account) -> Json:
-    """Return `why TASK --json`."""
-    work = last_work(account)
-    row = work[1] if work else None
-    attempts = account.live.attempts if account.live and account.live.attempts else ()
-    return {
-        "task": account.task,
-        "state": state_of(account),
-        "rerun": list(row.rerun) if row else [],
-        "waiting": [{one.place: one.name, "reason": one.reason} for one in obstacles(account)],
-        "attempts": [attempt_json(one) for one in attempts or (row.attempts if row else ())],
-        "run": work[0].run if work else None,
-        "capability": row.capability if row else None,
-        "host": row.host if row else None,
-        "worker": row.worker if row else None,
-        "cached": row.cached if row else None,
-        "reason": row.reason if row else None,
-        "exit_code": row.exit_code if row else None,
-        "queued_s": row.queued_s if row else None,
-        "run_s": row.run_s if row else None,
-        "log": row.log_path if row else None,
-        "others": list(row.others) if row else [],
-    }
-
-
-def obstacles(account: Account) -> tuple[Obstacle, ...]:
-    """Return what a waiting task waits for."""
-    return account.live.obstacles if account.live is not None and state_of(account) == "waiting" else ()
-
-
-def why_text(account: Account) -> list[str]:
-    """Return what is known of a task, in the order in which one asks."""
-    state = state_of(account)
-    lines = [f"{account.task}: {state}"]
-    if state == "waiting":
-        lines += [f"  waits: {one.place} {one.name}: {one.reason}" for one in obstacles(account)]
-    if account.live is not None and state == "running":
-        lines += [f"  now: {_attempt_line(one)}" for one in account.live.attempts]
-    work = last_work(account)
-    if work is None:
-        if account.past:
-            lines.append("  no recorded run has executed it: its results were up to date each time")
-        return lines
-    run, row = work
-    if account.past[0][1] is not row:
-        lines.append(f"  it was up to date in the last run; what follows is from run {run.run}")
-    lines += [f"  ran because: {reason}" for reason in row.rerun]
-    lines += _where(row)
-    lines += [f"  {_attempt_line(one)}" for one in row.attempts if len(row.attempts) > 1]
-    if row.reason or row.exit_code:
-        lines.append(f"  {row.outcome}: {row.reason or exit_words(row.exit_code)}")
-    lines += [f"   | {line}" for line in account.last_lines]
-    if row.log_path:
-        lines.append(f"  full log: {row.log_path}")
-    return lines + _pace(account, row)
-
-
-def _where(row: TaskRow) -> list[str]:
-    if row.outcome is Outcome.BLOCKED:
-        return []
-    if row.cached:
-        return ["  not run: the farm's result cache had the result of exactly this command on these inputs"]
-    if not row.capability:
-        return [f"  ran here, without a capability, for {seconds(row.run_s)}"]
-    if not row.host:
-        return ["  ran nowhere"]
-    where = f"{row.host} ({row.worker})" if row.worker else row.host
-    return [
-        f"  ran on {where} for {seconds(row.run_s)}, after {seconds(row.queued_s)} in the queue:"
-        f" it offered {row.capability} and was expected to finish it first",
-        *(f"  not used: {other}; a run keeps to one toolchain" for other in row.others),
-    ]
-
-
-def _attempt_line(attempt: Attempt) -> str:
-    text = f"attempt {attempt.attempt} on {attempt.hostname} ({attempt.worker}): {attempt.outcome}"
-    return f"{text}: {attempt.reason}" if attempt.reason else text
-
-
-def _pace(account: Account, row: TaskRow) -> list[str]:
-    """Say when the task was much slower than usual."""
-    earlier = sorted(
-        old.run_s
-        for _, old in account.past
-        if old is not row and old.outcome is Outcome.SUCCEEDED and not old.cached and old.run_s > 0
-    )
-    if len(earlier) < 2 or row.cached:
-        return []
-    usual = earlier[len(earlier) // 2]
-    if row.run_s < 2 * usual or row.run_s - usual < 0.1:
-        return []
-    return [f"  slow: {seconds(row.run_s)}, where {seconds(usual)} is usual over {len(earlier)} earlier runs"]
 
 
 # --- shapes -------------------------------------------------------------------------------------------

@@ -139,4 +139,5 @@ def row_of(record: TaskRecord, log_path: str = "") -> TaskRow:
         record.rerun,
         log_path or record.log_path,
         record.others,
+        record.kind,
     )

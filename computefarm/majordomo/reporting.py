@@ -48,6 +48,8 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False):
     """Filled in by whoever keeps the logs; the runner leaves it empty."""
     others: tuple[str, ...] = ()
     """Toolchains offered for its capability that the run did not use."""
+    kind: str = ""
+    """What kind of failure it is, in the words of `messages.Result.kind`; empty on success."""
 
 
 class RunWatcher(Protocol):

@@ -11,7 +11,7 @@ from doit.task import Task
 
 from computefarm.backends.base import Ended
 from computefarm.home import hostname
-from computefarm.messages import Need, Obstacle, Outcome, Piece
+from computefarm.messages import Need, Obstacle, Outcome, Piece, Result
 
 from .local import LocalEnded
 from .reporting import RunWatcher, TaskRecord
@@ -162,8 +162,18 @@ class Watching:
                 peak_memory=result.peak_memory,
                 rerun=tuple(rerun),
                 log=tuple(log),
+                kind=_kind(outcome, result),
             )
         )
+
+
+def _kind(outcome: Outcome, result: Result) -> str:
+    """Return the kind of a failure, also of one that only this side sees."""
+    if outcome is Outcome.SUCCEEDED:
+        return ""
+    if outcome is Outcome.CANCELLED:
+        return "cancelled"
+    return "output" if result.outcome is Outcome.SUCCEEDED else result.kind
 
 
 def _local_log(task: Task, fail: BaseFail | None) -> tuple[Piece, ...]:

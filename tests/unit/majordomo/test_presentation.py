@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 from computefarm.journal.history import RunRow, TaskRow
+from computefarm.majordomo.accounts import Account, state_of, why_json, why_text
 from computefarm.majordomo.presentation import (
-    Account,
     Offering,
     history_json,
     history_text,
     offering_json,
     offering_text,
-    state_of,
     status_json,
     status_text,
     table,
-    why_json,
-    why_text,
 )
 from computefarm.messages import (
     Attempt,
@@ -66,7 +63,7 @@ FAILED = TaskRow(
 def test_status_json_has_every_promised_field_under_its_name() -> None:
     found = status_json(STATUS, "tcp://127.0.0.1:1")
 
-    assert list(found) == ["farm", "address", "version", "uptime_s", "hosts", "workers", "tasks"]
+    assert list(found) == ["farm", "address", "version", "uptime_s", "hosts", "workers", "tasks", "journal"]
     [host], [worker] = found["hosts"], found["workers"]
     promised = [
         "host",
@@ -304,3 +301,54 @@ def test_a_task_that_never_ran_has_no_more_to_tell() -> None:
 
 def test_columns_without_content_are_left_out() -> None:
     assert table([["A", "B", "C"], ["1", "", "3"]]) == ["A  C", "1  3"]
+
+
+# --- kinds of failure ---------------------------------------------------------------------------------
+
+
+TAIL = "cc1: out of memory\nallocating 65536 bytes\n"
+DIED = Attempt(1, "w1", "vm", "failed", "killed: out of memory, peak 3.9 GB", 5.0, 2.0, "out-of-memory", TAIL)
+
+
+def test_a_failure_is_told_with_its_kind_place_attempt_and_last_lines() -> None:
+    again = Attempt(2, "w2", "big", "failed", "exit status 1: cc", 7.0, 2.0, "exit", "x.c:1: error\n")
+    row = TaskRow(
+        "t",
+        Outcome.FAILED,
+        "gcc",
+        "big",
+        "w2",
+        2,
+        (DIED, again),
+        reason="exit status 1: cc",
+        exit_code=1,
+        kind="exit",
+    )
+
+    text = "\n".join(history_text(RUN, [row], "ended"))
+    assert "attempt 1 on vm (w1): failed (out of memory): killed: out of memory, peak 3.9 GB" in text
+    assert "| x.c:1: error" in text
+    account = Account("t", None, ((RUN, row),))
+    told = "\n".join(why_text(account))
+    assert "attempt 1 on vm (w1): failed (out of memory)" in told
+    assert "| x.c:1: error" in told
+    found = why_json(account)
+    assert [one["kind"] for one in found["attempts"]] == ["out-of-memory", "exit"]
+    assert found["attempts"][0]["reason"] == "killed: out of memory, peak 3.9 GB"
+    assert found["attempts"][0]["tail"] == TAIL
+    assert (found["kind"], found["tail"]) == ("exit", "x.c:1: error\n")
+    [task] = history_json(RUN, [row], "ended")["tasks"]
+    assert (task["kind"], task["tail"], task["host"], task["attempt"]) == ("exit", "x.c:1: error\n", "big", 2)
+
+
+def test_a_worker_that_takes_no_work_is_shown_with_the_reason() -> None:
+    worker = WorkerStatus(
+        "w1", "h1", "vm", (), 2, 0, "quarantined", 0, 1.0, 0, 5, "5 tasks failed in 3 s; back in 50 s"
+    )
+    status = Status("lab", "1", 9.0, (), (worker,), 0, 0, "no space left on the manager's disk")
+
+    text = "\n".join(status_text(status, "tcp://127.0.0.1:1"))
+    assert "quarantined" in text
+    assert "5 tasks failed in 3 s; back in 50 s" in text
+    assert "its journal is in trouble: no space left" in text
+    assert status_json(status, "x")["workers"][0]["reason"] == "5 tasks failed in 3 s; back in 50 s"
