@@ -1,52 +1,49 @@
-"""How attempts and tasks end: results, refusals, losses, cancellations."""
+"""What comes back from workers: results, refusals, losses, and what each kind of failure leads to."""
 
 from __future__ import annotations
 
 import msgspec
 
-from computefarm.codec import decode_action
 from computefarm.messages import Attempt as Past
 from computefarm.messages import (
     Declined,
     Digest,
-    Done,
     Finished,
     Outcome,
     Result,
     Settled,
     TaskKey,
-    TaskSpec,
 )
 
-from .commands import Keep, PeerId, Pin, Unpin
+from .commands import Keep, PeerId
 from .dispatch import Dispatch
-from .entries import Cancelled, Ended, Submitted
-from .state import Attempt, Avoidance, Session, Task, TaskState, Worker
+from .endings import Endings
+from .failures import KILLERS, LOSSES, honest, hopeless, of_kind, out_of_memory, tail_of
+from .quarantine import Quarantine
+from .state import Attempt, Avoidance, Task, TaskState, Withdrawn, Worker
 from .tables import Tables
 from .wants import Wants
-
-KILLERS = 3
-"""Different worker processes that may vanish while running a task before it is given up."""
-
-LOSSES = 12
-"""Attempts of one task that may vanish, however few the workers were."""
 
 REST_S = 1.0
 """How long a task rests from a worker that declined it, the first time; then twice as long each time."""
 
 REST_MAX_S = 60.0
 
-REMEMBERED = 256
-"""Ended tasks of one session that `why` still knows."""
+WORKERS_OWN = ("missing-tool", "preparation")
+"""Kinds of refusals that look like the worker's doing."""
 
 
 class Accept:
     """Takes what comes back from workers and settles tasks."""
 
-    def __init__(self, tables: Tables, dispatch: Dispatch, wants: Wants) -> None:
+    def __init__(
+        self, tables: Tables, dispatch: Dispatch, wants: Wants, endings: Endings, quarantine: Quarantine
+    ) -> None:
         self._tables = tables
         self._dispatch = dispatch
         self._wants = wants
+        self._endings = endings
+        self._quarantine = quarantine
 
     # --- the worker's word ----------------------------------------------------------------------------
 
@@ -59,7 +56,7 @@ class Accept:
         attempt = task.live
         if attempt.result is not None:
             return  # a copy: its outputs are on their way
-        result = _honest(message.result)
+        result = honest(message.result)
         if task.cancelled is None and result.outcome is Outcome.SUCCEEDED:
             missing = self._wants.missing(entry.digest for entry in result.outputs)
             if missing:
@@ -68,7 +65,7 @@ class Accept:
                 worker.ended[task.key] = attempt
                 self._wants.wait(task, missing)
                 return
-        self._conclude(task, attempt, result, now)
+        self.conclude(task, attempt, result, now)
 
     def complete(self, task: Task, now: float) -> None:
         """All outputs of a success have arrived."""
@@ -79,7 +76,7 @@ class Accept:
         if gone:  # one that was here has been damaged meanwhile
             self._wants.wait(task, gone)
             return
-        self._conclude(task, attempt, attempt.result, now)
+        self.conclude(task, attempt, attempt.result, now)
 
     def declined(self, worker: Worker, message: Declined, now: float) -> None:
         """An attempt was not started, or given back, through no fault of the task."""
@@ -93,15 +90,16 @@ class Accept:
         ):
             return
         self._dispatch.release(attempt, now)
-        if attempt.begun:
+        if attempt.begun or message.kind in ("missing-tool", "disk-full"):
+            outcome = "lost" if attempt.begun else "declined"
             run_s = now - attempt.sent_at
-            task.past += (self._record(attempt, worker, "lost", message.reason, run_s, now),)
+            self._remember(task, attempt, worker, outcome, message.reason, run_s, message.kind)
         if task.cancelled is not None:
-            self.end(task, self._cancelled(task), now)
+            self._endings.end_cancelled(task, now)
             return
-        if attempt.begun and (text := _hopeless(task)) is not None:
+        if attempt.begun and (text := hopeless(task)) is not None:
             # Whatever ends it on its worker each time, its own doing perhaps, will do so for ever.
-            self.end(task, Result(Outcome.LOST, reason=f"{text}: {message.reason}"), now, worker=worker)
+            self._give_up(task, f"{text}: {message.reason}", worker, now)
             return
         absent = set(message.absent)
         lost = self._wants.missing(d for d in self._wants.digests(task) if d in absent) if absent else []
@@ -111,7 +109,10 @@ class Accept:
             return
         if not attempt.recalled:
             self._avoid(task, worker.name, message.reason, now)
-        self._dispatch.requeue(task, now)
+        if message.kind:
+            self._refused(task, worker, message, now)
+        else:
+            self._dispatch.requeue(task, now)
 
     def undeliverable(self, worker: Worker, digests: tuple[Digest, ...], now: float) -> None:
         """A worker does not have the outputs it reported."""
@@ -132,14 +133,14 @@ class Accept:
         waited = attempt.backlog and not attempt.begun
         self._dispatch.release(attempt, now)
         if not waited:
-            task.past += (self._record(attempt, worker, "lost", reason, now - attempt.sent_at, now),)
+            self._remember(task, attempt, worker, "lost", reason, now - attempt.sent_at, "worker-lost")
             process = f"{worker.name}/{worker.boot}"
             if blame and process not in task.killers:
                 task.killers += (process,)
         if task.cancelled is not None:
-            self.end(task, self._cancelled(task), now)
-        elif (text := _hopeless(task)) is not None:
-            self.end(task, Result(Outcome.LOST, reason=f"{text}: {reason}"), now, worker=worker)
+            self._endings.end_cancelled(task, now)
+        elif (text := hopeless(task)) is not None:
+            self._give_up(task, f"{text}: {reason}", worker, now)
         else:
             self._dispatch.requeue(task, now)
 
@@ -149,200 +150,11 @@ class Accept:
         self._wants.forget(task)
         self._dispatch.release(attempt, now)
         if task.cancelled is not None:
-            self.end(task, self._cancelled(task), now)
+            self._endings.end_cancelled(task, now)
         else:
             self._dispatch.requeue(task, now)
 
-    # --- the client's word ----------------------------------------------------------------------------
-
-    def cancel(self, task: Task, reason: str, now: float) -> None:
-        """The client wants this task no more; a run that others share goes on for them."""
-        if task.state is TaskState.ENDED or task.cancelled is not None:
-            return
-        task = self.detach(task, now)
-        task.cancelled = reason
-        self._unmerge(task)
-        attempt = task.live
-        if task.leader or attempt is None:
-            task.leader = 0
-            self.end(task, self._cancelled(task), now)
-        elif attempt.result is not None:
-            self._conclude(task, attempt, attempt.result, now)
-        elif not attempt.halted:
-            attempt.halted = True
-            self._dispatch.halt(attempt, reason or "cancelled", now)
-            if self._tables.journalled:
-                self._tables.record(Cancelled((task.key,), reason))
-
-    def detach(self, task: Task, now: float) -> Task:
-        """Make `task`'s submission stand alone; return the entry it stands in now.
-
-        One that follows another stops doing so. One that others follow leaves them the run: the entry keeps
-        its key and attempt but takes the first follower's identity, whose entry takes this one's.
-        """
-        if task.leader:
-            followers = self._tables.tasks[task.leader].followers
-            assert followers is not None
-            followers.remove(task.key)
-            return task
-        if not task.followers:
-            return task
-        heir = self._tables.tasks[task.followers.pop(0)]
-        queued = task.queued
-        if queued:
-            self._dispatch.withdraw(task)
-        if task.live is not None:
-            task.session.running -= 1
-            heir.session.running += 1
-        for field in ("number", "name", "session", "queue", "kind", "priority", "retries", "queued_at"):
-            mine, theirs = getattr(task, field), getattr(heir, field)
-            setattr(task, field, theirs)
-            setattr(heir, field, mine)
-        for entry in (task, heir):
-            entry.session.tasks[entry.number] = entry.key
-            self.write_down(entry, now)
-        if queued:
-            self._dispatch.enter(task, now)
-        if task.lacking:
-            self._wants.moved()
-        return heir
-
-    def taken(self, session: Session, numbers: tuple[int, ...], now: float) -> None:
-        """The client has these results: forget the tasks.
-
-        It may have one that we do not know of any more, for we were started again just after we had passed it
-        on: then nobody needs another.
-        """
-        for number in numbers:
-            key = session.tasks.get(number)
-            if key is None:
-                continue
-            task = self._tables.tasks[key]
-            if task.state is TaskState.ENDED:
-                self._forget(task)
-            else:
-                self.cancel(task, "its client has the result already", now)
-
-    def write_down(self, task: Task, now: float) -> None:
-        """Have the journal know what was submitted, as it stands in the tables now."""
-        if not self._tables.journalled:
-            return
-        spec = TaskSpec(
-            task.number,
-            task.name,
-            0,
-            task.action,
-            task.priority,
-            task.retries,
-            read_cache=task.read_cache,
-            write_cache=task.write_cache,
-            kind=task.kind.name,
-        )
-        session = task.session
-        at = now + self._tables.wall_offset
-        need = task.queue.need
-        entry = Submitted(task.key, session.name, session.owner, spec, need, at, session.lease_s)
-        self._tables.record(entry, urgent=True)
-
-    # --- the end --------------------------------------------------------------------------------------
-
-    def end(
-        self,
-        task: Task,
-        result: Result,
-        now: float,
-        *,
-        cached: bool = False,
-        worker: Worker | None = None,
-        started_at: float | None = None,
-    ) -> None:
-        """End a task and all that share its run, and say so to each client."""
-        followers, task.followers = task.followers, None
-        self._dispatch.withdraw(task)
-        self._wants.forget(task)
-        self._unmerge(task)
-        self._end_one(task, result, now, cached, worker, started_at, task.past)
-        for key in followers or ():
-            follower = self._tables.tasks[key]
-            follower.leader = 0
-            self._end_one(follower, result, now, True, worker, started_at, task.past)
-
-    def _end_one(
-        self,
-        task: Task,
-        result: Result,
-        now: float,
-        cached: bool,
-        worker: Worker | None,
-        started_at: float | None,
-        past: tuple[Past, ...],
-    ) -> None:
-        task.move(TaskState.ENDED)
-        session = task.session
-        if result.outcome is Outcome.SUCCEEDED and result.outputs:
-            self._tables.do(Pin(tuple(entry.digest for entry in result.outputs)))
-        self.unpin_inputs(task)
-        task.action = b""
-        task.looking = False
-        task.past = past
-        task.queue.tasks -= 1
-        session.unended -= 1
-        queued_s = max(0.0, (now if started_at is None else started_at) - task.queued_at)
-        name, hostname = (worker.name, worker.hostname) if worker is not None else ("", "")
-        task.done = Done(session.name, task.number, result, cached, name, hostname, queued_s, past)
-        if session.closed:
-            self._forget(task)
-            return
-        if self._tables.journalled:
-            # The worker holds a result until this is synced. The client need not wait for it: if it is lost,
-            # what the client says of the task later tells us that it has the result.
-            self._tables.record(Ended(task.key, task.done), urgent=worker is not None)
-        self._tables.say(session.peer, task.done, now)
-
-    def unpin_inputs(self, task: Task) -> None:
-        """Undo the pin of a task's inputs."""
-        inputs = decode_action(task.action).inputs if task.action else ()
-        if inputs:
-            self._tables.do(Unpin(tuple(entry.digest for entry in inputs)))
-
-    # --- inside ---------------------------------------------------------------------------------------
-
-    def _conclude(self, task: Task, attempt: Attempt, result: Result, now: float) -> None:
-        """Take the result of a task's own attempt, or try once more."""
-        worker = self._tables.workers[attempt.worker]
-        self._wants.forget(task)
-        self._dispatch.release(attempt, now)
-        self._take(task, attempt, worker, result, now)
-        self._settle(worker.peer, attempt.key, attempt.attempt, attempt.epoch, now)
-
-    def _take(self, task: Task, attempt: Attempt, worker: Worker, result: Result, now: float) -> None:
-        record = self._record(attempt, worker, result.outcome.value, result.reason, result.run_s, now)
-        task.past += (record,)
-        if task.cancelled is not None:
-            self.end(task, self._cancelled(task), now, worker=worker, started_at=attempt.sent_at)
-            return
-        if result.outcome is Outcome.SUCCEEDED:
-            worker.done += 1
-            task.kind.learn(result.run_s)
-            if task.write_cache:
-                self._tables.do(Keep(task.digest, result))
-        else:
-            worker.failed += 1
-            if result.outcome in (Outcome.FAILED, Outcome.TIMEOUT) and task.retries > 0:
-                task.retries -= 1
-                self._dispatch.requeue(task, now)
-                return
-        self.end(task, result, now, worker=worker, started_at=attempt.sent_at)
-
-    def _expected(self, worker: Worker, key: TaskKey, attempt: int, epoch: str, now: float) -> Task | None:
-        """Return the task whose present attempt this is; an attempt given up but not replaced yet counts."""
-        task = self._tables.tasks.get(key)
-        if task is None:
-            return None
-        if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
-            self.adopt(task, worker, now)
-        live = task.live
-        return task if live is not None and self.current(live, worker, attempt, epoch) else None
+    # --- which attempt is meant -----------------------------------------------------------------------
 
     def current(self, live: Attempt, worker: Worker, attempt: int, epoch: str) -> bool:
         """Return whether a worker that speaks of `attempt` means the live one; an empty epoch is ours."""
@@ -365,19 +177,138 @@ class Accept:
             task.past = task.past[:-1]
         self._dispatch.adopt(task, worker, now)
 
-    def _record(
-        self, attempt: Attempt, worker: Worker, outcome: str, reason: str, run_s: float, now: float
-    ) -> Past:
-        started_at = attempt.sent_at + self._tables.wall_offset
-        return Past(attempt.attempt, worker.name, worker.hostname, outcome, reason, started_at, run_s)
+    def _expected(self, worker: Worker, key: TaskKey, attempt: int, epoch: str, now: float) -> Task | None:
+        """Return the task whose present attempt this is; an attempt given up but not replaced yet counts."""
+        task = self._tables.tasks.get(key)
+        if task is None:
+            return None
+        if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
+            self.adopt(task, worker, now)
+        live = task.live
+        return task if live is not None and self.current(live, worker, attempt, epoch) else None
 
-    def _settle(self, peer: PeerId, key: TaskKey, attempt: int, epoch: str, now: float) -> None:
-        """Let a worker forget a result once the journal has it; of a copy, the first may be on its way."""
-        settled = Settled(((key, attempt),), self._tables.abroad(epoch) if epoch else "")
-        self._tables.say(peer, settled, now, self._tables.promised)
+    # --- results --------------------------------------------------------------------------------------
 
-    def _cancelled(self, task: Task) -> Result:
-        return Result(Outcome.CANCELLED, reason=task.cancelled or "cancelled")
+    def conclude(self, task: Task, attempt: Attempt, result: Result, now: float) -> None:
+        """Take the result of a task's own attempt, or try once more."""
+        worker = self._tables.workers[attempt.worker]
+        self._wants.forget(task)
+        self._dispatch.release(attempt, now)
+        self._take(task, attempt, worker, result, now)
+        self._settle(worker.peer, attempt.key, attempt.attempt, attempt.epoch, now)
+
+    def _take(self, task: Task, attempt: Attempt, worker: Worker, result: Result, now: float) -> None:
+        tail = tail_of(result)
+        self._remember(
+            task, attempt, worker, result.outcome.value, result.reason, result.run_s, result.kind, tail
+        )
+        if task.cancelled is not None:
+            self._endings.end_cancelled(task, now, worker=worker, started_at=attempt.sent_at)
+            return
+        if result.outcome is Outcome.SUCCEEDED:
+            worker.done += 1
+            task.kind.learn(result.run_s)
+            self._quarantine.succeeded(worker, task, now)
+            if task.write_cache:
+                self._tables.do(Keep(task.digest, result))
+        elif self._once_more(task, attempt, worker, result, now):
+            return
+        elif result.kind == "out-of-memory":
+            result = out_of_memory(result, self._why_no_bigger(task, worker))
+        self._endings.end(task, result, now, worker=worker, started_at=attempt.sent_at)
+
+    def _once_more(self, task: Task, attempt: Attempt, worker: Worker, result: Result, now: float) -> bool:
+        """See to a failed attempt; return whether that has settled what becomes of its task."""
+        if result.kind in ("missing-tool", "disk-full"):
+            self._refused(task, worker, result, now, attempt.sent_at)
+            return True
+        worker.failed += 1
+        reason = result.reason or result.kind or result.outcome.value
+        self._quarantine.failed(worker, task, f"{task.name}: {reason}", now, own=False)
+        if result.kind == "out-of-memory" and self._bigger(task, worker):
+            # How much it needs is not known, only that it is more than was there: it gets a worker that has
+            # more, nearly to itself.
+            need = msgspec.structs.replace(task.queue.need, memory=worker.memory + 1)
+            task.queue.tasks -= 1
+            task.queue = self._tables.queue(need)
+            task.queue.tasks += 1
+        elif result.outcome in (Outcome.FAILED, Outcome.TIMEOUT) and task.retries > 0:
+            task.retries -= 1
+        else:
+            return False
+        self._dispatch.requeue(task, now)
+        return True
+
+    def _bigger(self, task: Task, worker: Worker) -> bool:
+        """Return whether a task that ran out of memory is worth another attempt elsewhere."""
+        if not task.queue.need.memory or not worker.memory or len(of_kind(task.past, "out-of-memory")) > 1:
+            return False
+        return any(other.memory > worker.memory for other in task.queue.able.values())
+
+    def _why_no_bigger(self, task: Task, worker: Worker) -> str:
+        if not task.queue.need.memory:
+            return "declare its memory to have it tried again on a bigger host"
+        if len(of_kind(task.past, "out-of-memory")) > 1:
+            return "twice, on a bigger host too"
+        return f"no worker that offers {task.queue.need.capability} has more memory than {worker.name}"
+
+    # --- refusals with a kind -------------------------------------------------------------------------
+
+    def _refused(
+        self,
+        task: Task,
+        worker: Worker,
+        why: Result | Declined,
+        now: float,
+        started_at: float | None = None,
+    ) -> None:
+        """A worker could not do what it offers: see to the worker, and let the task go elsewhere at no cost.
+
+        But what fails so on several workers is the task's doing, and ends it.
+        """
+        text = f"{task.name}: {why.reason or why.kind}"
+        if why.kind == "disk-full":
+            self._quarantine.rest(worker, f"its disk is full ({text})", now)
+        elif why.kind in WORKERS_OWN:
+            self._quarantine.failed(worker, task, text, now, own=True)
+        tried = of_kind(task.past, why.kind)
+        if why.kind == "missing-tool":
+            hopeless_now = not self._without_tool(task, worker, text, tried)
+        elif why.kind == "preparation":
+            hopeless_now = sum(rest.times for rest in (task.avoid or {}).values()) >= LOSSES
+        else:
+            hopeless_now = len(tried) >= KILLERS
+        if not hopeless_now:
+            self._dispatch.requeue(task, now)
+            return
+        places = ", ".join(sorted({past.hostname or past.worker for past in tried} or {worker.hostname}))
+        result = why if isinstance(why, Result) else Result(Outcome.FAILED)
+        reason = f"{why.reason or why.kind} (on {places})"
+        result = msgspec.structs.replace(result, outcome=Outcome.FAILED, reason=reason, kind=why.kind)
+        self._endings.end(task, result, now, worker=worker, started_at=started_at)
+
+    def _without_tool(self, task: Task, worker: Worker, text: str, tried: list[Past]) -> bool:
+        """Take the capability from a worker that lacks a tool of it; return whether to go on elsewhere.
+
+        When nobody has the tool, or several have not, it is one that only this task wants: then whoever lost
+        the capability through it gets it back.
+        """
+        names = {past.worker for past in tried} | {worker.name}
+        others = [name for name in task.queue.able if name not in names]
+        capability = task.queue.need.capability
+        if others and len(names) < KILLERS:
+            offer = worker.offers.pop(capability, None)
+            if offer is not None:
+                worker.withdrawn[capability] = Withdrawn(offer, task.key, text)
+                self._tables.offer_again(worker)
+            return True
+        for other in self._tables.workers.values():
+            gone = other.withdrawn.get(capability)
+            if gone is not None and gone.task == task.key:
+                other.offers[capability] = other.withdrawn.pop(capability).offer
+                self._tables.offer_again(other)
+                self._dispatch.freed(other)
+        return False
 
     def _avoid(self, task: Task, worker: str, reason: str, now: float) -> None:
         if task.avoid is None:
@@ -386,39 +317,29 @@ class Accept:
         until = now + min(REST_MAX_S, REST_S * 2 ** min(times - 1, 10))
         task.avoid[worker] = Avoidance(until, times, reason)
 
-    def _unmerge(self, task: Task) -> None:
-        if self._tables.by_action.get(task.digest) == task.key:
-            del self._tables.by_action[task.digest]
+    # --- inside ---------------------------------------------------------------------------------------
 
-    def _forget(self, task: Task) -> None:
-        session = task.session
-        done = task.done
-        assert done is not None
-        if done.result.outcome is Outcome.SUCCEEDED and done.result.outputs:
-            self._tables.do(Unpin(tuple(entry.digest for entry in done.result.outputs)))
-        del self._tables.tasks[task.key]
-        del session.tasks[task.number]
-        if self._tables.journalled:
-            self._tables.forgotten.append(task.key)
-        session.remembered[task.number] = (task.name, task.past)
-        if len(session.remembered) > REMEMBERED:
-            del session.remembered[next(iter(session.remembered))]
-        if session.closed and not session.tasks:
-            self._tables.sessions.pop(session.name, None)
+    def _give_up(self, task: Task, reason: str, worker: Worker, now: float) -> None:
+        result = Result(Outcome.LOST, reason=reason, kind="worker-lost")
+        self._endings.end(task, result, now, worker=worker)
 
+    def _remember(
+        self,
+        task: Task,
+        attempt: Attempt,
+        worker: Worker,
+        outcome: str,
+        reason: str,
+        run_s: float,
+        kind: str,
+        tail: str = "",
+    ) -> None:
+        """Keep what became of an attempt, for `why` and `history`."""
+        at = attempt.sent_at + self._tables.wall_offset
+        name, hostname = worker.name, worker.hostname
+        task.past += (Past(attempt.attempt, name, hostname, outcome, reason, at, run_s, kind, tail),)
 
-def _hopeless(task: Task) -> str | None:
-    """Return why a task is not tried again after yet another loss, or None."""
-    if len(task.killers) >= KILLERS:
-        names = ", ".join(process.split("/")[0] for process in task.killers)
-        return f"lost with {KILLERS} different workers ({names})"
-    losses = sum(1 for past in task.past if past.outcome == "lost")
-    return f"lost {losses} times" if losses >= LOSSES else None
-
-
-def _honest(result: Result) -> Result:
-    """Return `result`; a success that lacks declared outputs is a failure."""
-    if result.outcome is not Outcome.SUCCEEDED or not result.missing:
-        return result
-    reason = f"declared outputs were not produced: {', '.join(result.missing)}"
-    return msgspec.structs.replace(result, outcome=Outcome.FAILED, reason=result.reason or reason)
+    def _settle(self, peer: PeerId, key: TaskKey, attempt: int, epoch: str, now: float) -> None:
+        """Let a worker forget a result once the journal has it; of a copy, the first may be on its way."""
+        settled = Settled(((key, attempt),), self._tables.abroad(epoch) if epoch else "")
+        self._tables.say(peer, settled, now, self._tables.promised)

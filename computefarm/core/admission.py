@@ -23,21 +23,33 @@ from computefarm.messages import (
 from .accept import Accept
 from .commands import Found, LookUp, PeerId, Pin
 from .dispatch import Dispatch
+from .endings import Endings
 from .entries import Submitted
 from .state import Queue, Session, Task, TaskState
 from .tables import Tables
 from .versions import parse_constraint
 from .wants import Wants
+from .withdrawals import Withdrawals
 
 
 class Admission:
     """Takes submissions and brings them as far as the queue."""
 
-    def __init__(self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        dispatch: Dispatch,
+        wants: Wants,
+        endings: Endings,
+        accept: Accept,
+        withdrawals: Withdrawals,
+    ) -> None:
         self._tables = tables
         self._dispatch = dispatch
         self._wants = wants
+        self._endings = endings
         self._accept = accept
+        self._withdrawals = withdrawals
 
     def submit(self, session: Session, message: Submit, now: float) -> str | None:
         """Take tasks; return what is wrong with the message as a whole, or None."""
@@ -111,7 +123,7 @@ class Admission:
             return
         result = fact.result
         if result.outcome is Outcome.SUCCEEDED and not self._wants.missing(e.digest for e in result.outputs):
-            self._accept.end(task, result, now, cached=True)
+            self._endings.end(task, result, now, cached=True)
         else:
             self._complete_or_wait(task, now)
 
@@ -146,7 +158,7 @@ class Admission:
             for task in self._wants.waiting_for(digest):
                 while task.state is TaskState.WAITING and task.session.peer == peer:
                     entry = self._alone(task, peer, now)
-                    self._accept.end(entry, _unreadable(task, digest), now)
+                    self._endings.end(entry, _unreadable(task, digest), now)
                     if entry is task:
                         break
         self._wants.moved()
@@ -160,16 +172,18 @@ class Admission:
             at = now + self._tables.wall_offset
             entry = Submitted(key, session.name, session.owner, spec, queue.need, at, session.lease_s)
             self._tables.record(entry, urgent=True)
+        if spec.deadline_s > 0:
+            self._tables.deadlines.set(key, now + spec.deadline_s)
         try:
             action = decode_action(spec.action)
         except ProtocolError as error:
             task.action = b""
-            self._accept.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
+            self._endings.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
             return
         self._pin(action)
         fault = fault or _contradiction(action, queue.need)
         if fault is not None:
-            self._accept.end(task, Result(Outcome.FAILED, reason=fault), now)
+            self._endings.end(task, Result(Outcome.FAILED, reason=fault), now)
         elif not (task.merges and self._follow(task)):
             if spec.read_cache:
                 task.looking = True
@@ -253,7 +267,7 @@ class Admission:
             return task
         followers.remove(others[0])
         followers.insert(0, others[0])
-        entry = self._accept.detach(task, now)
+        entry = self._withdrawals.detach(task, now)
         entry.leader = 0
         return entry
 

@@ -289,6 +289,8 @@ class Dispatch:
                 return
             if not _simple(task) or over_limit(worker, now) is not None:
                 return
+            if worker.reserved is not None or now < worker.quarantined_until:
+                return
             if any(attempt.need.exclusive for attempt in worker.running.values()):
                 return
             self._send(task, worker, now, ahead=True)

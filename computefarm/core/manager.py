@@ -61,13 +61,16 @@ from .commands import (
     Vanished,
 )
 from .dispatch import Dispatch
+from .endings import Endings
 from .entries import JournalEntry
 from .members import Members
+from .quarantine import Quarantine
 from .report import LOOKS, Report
 from .restoring import Restorer
 from .state import Peer, Worker
 from .tables import Tables
 from .wants import Wants
+from .withdrawals import Withdrawals
 
 _ANY = frozenset({"client", "worker", "monitor", "viewer", "admin"})
 _CLIENT = frozenset({"client", "admin"})
@@ -120,9 +123,12 @@ class TaskManager:
             self._tables.settled_at = now + settle_s
         self._dispatch = Dispatch(self._tables)
         self._wants = Wants(self._tables)
-        self._accept = Accept(self._tables, self._dispatch, self._wants)
-        self._admission = Admission(self._tables, self._dispatch, self._wants, self._accept)
-        self._members = Members(self._tables, self._dispatch, self._wants, self._accept)
+        parts = (self._tables, self._dispatch, self._wants)
+        self._endings = Endings(*parts)
+        self._accept = Accept(*parts, self._endings, Quarantine(self._dispatch))
+        self._withdrawals = Withdrawals(*parts, self._endings, self._accept)
+        self._admission = Admission(*parts, self._endings, self._accept, self._withdrawals)
+        self._members = Members(*parts, self._accept, self._withdrawals)
         self._report = Report(self._tables, farm, version)
         self._sweep_at = now + heartbeat_s / 2
         self._now = now
@@ -133,9 +139,8 @@ class TaskManager:
         What ran may be running still: its workers have `ADOPT_BEATS` to come back with it. What had ended and
         was not taken is kept for its clients, which have `SESSION_BEATS` to come back.
         """
-        Restorer(self._tables, self._dispatch, self._wants, self._accept, self._admission).restore(
-            entries, now
-        )
+        parts = (self._tables, self._dispatch, self._wants)
+        Restorer(*parts, self._endings, self._admission).restore(entries, now)
         return self._turn(now)
 
     # --- the shell's side -----------------------------------------------------------------------------
@@ -192,6 +197,7 @@ class TaskManager:
 
     def tick(self, now: float) -> list[Command]:
         """Return what time alone makes necessary."""
+        self._withdrawals.expire(now)
         self._members.sweep(now)
         self._dispatch.retry(now)
         self._dispatch.recall(now)
@@ -208,7 +214,11 @@ class TaskManager:
     def next_deadline(self) -> float | None:
         """Return when to call `tick`."""
         deadline = self._sweep_at
-        for other in (self._dispatch.recall_at(), self._report.deadline()):
+        for other in (
+            self._dispatch.recall_at(),
+            self._report.deadline(),
+            self._tables.deadlines.next(),
+        ):
             if other is not None and other < deadline:
                 deadline = other
         if self._now < self._tables.settled_at < deadline:
@@ -338,12 +348,12 @@ class TaskManager:
                 if fault is not None:
                     self._members.turn_away(peer.peer, "protocol", fault, now)
             case Taken():
-                self._accept.taken(session, message.tasks, now)
+                self._withdrawals.taken(session, message.tasks, now)
             case Cancel():
                 for number in message.tasks or tuple(session.tasks):
                     key = session.tasks.get(number)
                     if key is not None:
-                        self._accept.cancel(self._tables.tasks[key], message.reason, now)
+                        self._withdrawals.cancel(self._tables.tasks[key], message.reason, now)
             case _:
                 assert_never(message)
 

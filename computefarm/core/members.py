@@ -23,6 +23,7 @@ from .dispatch import Dispatch
 from .state import Peer, Session, Worker
 from .tables import Tables
 from .wants import Wants
+from .withdrawals import Withdrawals
 
 ROLES = frozenset({"client", "worker", "monitor", "viewer", "admin"})
 
@@ -32,11 +33,14 @@ OFFERS_REMEMBERED = 10_000
 class Members:
     """Keeps the tables of peers, workers, hosts and sessions true."""
 
-    def __init__(self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept) -> None:
+    def __init__(
+        self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept, withdrawals: Withdrawals
+    ) -> None:
         self._tables = tables
         self._dispatch = dispatch
         self._wants = wants
         self._accept = accept
+        self._withdrawals = withdrawals
 
     # --- coming ---------------------------------------------------------------------------------------
 
@@ -162,9 +166,9 @@ class Members:
             if task is None:
                 continue
             if task.done is not None:
-                self._accept.taken(session, (task.number,), now)
+                self._withdrawals.taken(session, (task.number,), now)
             else:
-                self._accept.cancel(task, "its client is gone", now)
+                self._withdrawals.cancel(task, "its client is gone", now)
         if not session.tasks:
             self._tables.sessions.pop(session.name, None)
 
@@ -226,6 +230,7 @@ class Members:
         worker.move_to(host)
         worker.hostname, worker.platform = message.hostname, message.platform
         worker.slots, worker.offers, worker.cpus = message.slots, offers, message.cpus
+        worker.withdrawn.clear()
         worker.memory, worker.gpus = message.memory, message.gpus
         worker.tier, worker.weight, worker.max_load = message.tier, message.weight, message.max_load
         worker.draining, worker.held = message.draining, message.held

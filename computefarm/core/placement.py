@@ -20,7 +20,7 @@ class Refusal(NamedTuple):
 
     kind: str
     """`capability version fingerprint tag` (not offered) · `size` (never fits) ·
-    `draining held silent load busy memory gpus` (not now)."""
+    `draining held quarantine reserved silent load busy memory gpus` (not now)."""
     reason: str
     """For people."""
     place: str = "worker"
@@ -66,6 +66,10 @@ def hindrance(need: Need, worker: Worker, now: float) -> Refusal | None:
         return Refusal("draining", "takes no new work")
     if worker.held:
         return Refusal("held", worker.held)
+    if now < worker.quarantined_until:
+        return Refusal("quarantine", quarantined(worker, now))
+    if worker.reserved is not None and worker.reserved != need:
+        return Refusal("reserved", f"kept free for {worker.reserved_for}, which fits nowhere else")
     host = worker.host
     report = host.report
     limits = worker.max_load is not None or (report is not None and report.max_load is not None)
@@ -84,6 +88,9 @@ def hindrance(need: Need, worker: Worker, now: float) -> Refusal | None:
 
 def refusal(need: Need, worker: Worker, now: float) -> Refusal | None:
     """Return why `worker` does not take a task with this need now, or None when it would."""
+    withdrawn = worker.withdrawn.get(need.capability)
+    if withdrawn is not None:
+        return Refusal("capability", f"no longer offers {need.capability}: {withdrawn.reason}")
     return (
         mismatch(need, worker.offers.get(need.capability), worker.platform)
         or too_small(need, worker)
@@ -101,6 +108,11 @@ def choose(need: Need, workers: Iterable[Worker], now: float) -> Worker | None:
     if len(willing) > 1:
         return min(willing, key=lambda worker: _rank(need, worker, now))
     return willing[0] if willing else None
+
+
+def quarantined(worker: Worker, now: float) -> str:
+    """Return why a worker is left alone, and for how long."""
+    return f"in quarantine for {worker.quarantined_until - now:.0f} s more: {worker.quarantine}"
 
 
 def mebibytes(count: int) -> str:

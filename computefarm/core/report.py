@@ -18,7 +18,7 @@ from computefarm.messages import (
     WorkerStatus,
 )
 
-from .placement import NOT_OFFERED, Refusal, over_limit, refusal
+from .placement import NOT_OFFERED, Refusal, over_limit, quarantined, refusal
 from .state import Group, Host, Notice, Task, TaskState, Worker
 from .tables import Tables
 
@@ -277,6 +277,7 @@ def _worker_status(worker: Worker, now: float) -> WorkerStatus:
         worker.weight,
         worker.done,
         worker.failed,
+        _reason_of(worker, now),
     )
 
 
@@ -285,6 +286,22 @@ def _state_of(worker: Worker, now: float) -> str:
         return "silent"
     if worker.draining:
         return "draining"
+    if now < worker.quarantined_until:
+        return "quarantined"
     if worker.held or over_limit(worker, now) is not None:
         return "held"
+    if worker.reserved is not None:
+        return "reserved"
     return "busy" if worker.running else "idle"
+
+
+def _reason_of(worker: Worker, now: float) -> str:
+    match _state_of(worker, now):
+        case "quarantined":
+            return quarantined(worker, now)
+        case "held":
+            limit = over_limit(worker, now)
+            return worker.held or (limit.reason if limit is not None else "")
+        case "reserved":
+            return f"kept free for {worker.reserved_for}"
+    return "; ".join(f"no longer offers {name}: {gone.reason}" for name, gone in worker.withdrawn.items())

@@ -13,13 +13,13 @@ from typing import assert_never
 import msgspec
 
 from computefarm.errors import ProtocolError
-from computefarm.messages import Done, Outcome, Result, TaskKey
+from computefarm.messages import Done, Outcome, TaskKey
 
-from .accept import Accept
 from .admission import Admission
 from .beats import ADOPT_BEATS
 from .commands import Pin
 from .dispatch import Dispatch
+from .endings import Endings
 from .entries import Cancelled, Ended, Forgotten, JournalEntry, Started, Submitted
 from .state import Host, Session, Task, Worker
 from .tables import Tables
@@ -39,12 +39,12 @@ class Restorer:
     """Fills empty tables."""
 
     def __init__(
-        self, tables: Tables, dispatch: Dispatch, wants: Wants, accept: Accept, admission: Admission
+        self, tables: Tables, dispatch: Dispatch, wants: Wants, endings: Endings, admission: Admission
     ) -> None:
         self._tables = tables
         self._dispatch = dispatch
         self._wants = wants
-        self._accept = accept
+        self._endings = endings
         self._admission = admission
         self._boots: dict[str, str] = {}
         """The last process of each worker that the journal knows."""
@@ -72,7 +72,8 @@ class Restorer:
             if cancelled is None:
                 self._admission.go_on(task, now)
             else:
-                self._accept.end(task, Result(Outcome.CANCELLED, reason=cancelled or "cancelled"), now)
+                task.cancelled = cancelled
+                self._endings.end_cancelled(task, now)
 
     def _fold(self, entries: Iterable[JournalEntry]) -> dict[TaskKey, Remembered]:
         """Return what is left to say of each task."""
@@ -129,10 +130,14 @@ class Restorer:
             return None
         try:
             queue = self._tables.queue(submitted.need)
-            return self._admission.restored(key, session, submitted.spec, queue, done, now)
+            task = self._admission.restored(key, session, submitted.spec, queue, done, now)
         except (ValueError, ProtocolError):
             self._tables.forgotten.append(key)
             return None
+        if done is None and submitted.spec.deadline_s > 0:
+            left = submitted.at + submitted.spec.deadline_s - (now + self._tables.wall_offset)
+            self._tables.deadlines.set(key, now + min(left, submitted.spec.deadline_s))
+        return task
 
     def _session(self, submitted: Submitted, now: float) -> Session:
         session = self._tables.sessions.get(submitted.session)

@@ -49,6 +49,26 @@ class Kind(msgspec.Struct, gc=False):
     run_s: float | None = None
     """Moving average of the run time; None before the first success."""
 
+    winner: str = ""
+    """The worker that last succeeded with one."""
+    won_at: float = 0.0
+    second: str = ""
+    """The last one before that was another worker."""
+    second_at: float = 0.0
+
+    def won(self, worker: str, now: float) -> None:
+        """Note that `worker` succeeded with one."""
+        if worker != self.winner:
+            self.second, self.second_at = self.winner, self.won_at
+            self.winner = worker
+        self.won_at = now
+
+    def won_elsewhere(self, worker: str, since: float) -> bool:
+        """Return whether another worker than `worker` has succeeded with one since then."""
+        if self.winner != worker:
+            return bool(self.winner) and self.won_at >= since
+        return bool(self.second) and self.second_at >= since
+
     def learn(self, run_s: float) -> None:
         """Take one more run into the average."""
         self.run_s = run_s if self.run_s is None else 0.75 * self.run_s + 0.25 * run_s
@@ -116,6 +136,26 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """Whom we asked for those outputs."""
 
 
+class Strike(msgspec.Struct, gc=False):
+    """One failed attempt, held against the worker it failed on."""
+
+    at: float
+    key: TaskKey
+    kind: Kind
+    own: bool
+    """It looks like the worker's doing."""
+    reason: str
+
+
+class Withdrawn(msgspec.Struct, gc=False):
+    """An offer that a worker cannot keep, until it registers anew."""
+
+    offer: Offer
+    task: TaskKey
+    """Which task found that out."""
+    reason: str
+
+
 class Worker(msgspec.Struct, eq=False):
     """One worker, by name; it outlives its connection by a short grace."""
 
@@ -153,6 +193,19 @@ class Worker(msgspec.Struct, eq=False):
     """Known from the journal only: whose it is will be seen when it registers."""
     done: int = 0
     failed: int = 0
+    strikes: list[Strike] = msgspec.field(default_factory=list)
+    """The last failures, since the last success."""
+    quarantined_until: float = 0.0
+    quarantine: str = ""
+    """Why it is, or was, in quarantine."""
+    relapses: int = 0
+    """Quarantines since the last success."""
+    withdrawn: dict[str, Withdrawn] = msgspec.field(default_factory=dict)
+    """By capability."""
+    reserved: Need | None = None
+    """It is kept free for tasks with this need, too wide for what is free anywhere."""
+    reserved_for: str = ""
+    """The task it is reserved for, for people."""
 
     @property
     def free(self) -> int:
@@ -195,7 +248,7 @@ class Session(msgspec.Struct, eq=False):
     lease_s: float = 0.0
     """How long it may be without; 0 means the manager's own lease."""
     put_off: dict[Need, dict[int, str]] | None = None
-    """Names of tasks, by the client's numbers, that could not be accepted while the journal could not be written."""
+    """Names of tasks, by the client's numbers, that were not accepted because the journal was failing."""
     closed: bool = False
     """No client will ever ask for these tasks again."""
     remembered: dict[int, tuple[str, tuple[Past, ...]]] = msgspec.field(default_factory=dict)

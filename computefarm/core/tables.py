@@ -9,6 +9,7 @@ from computefarm.messages import Digest, FromManager, Need, Obstacle, Offer, Tas
 from .beats import LEASE_BEATS as LEASE_BEATS
 from .beats import SESSION_BEATS
 from .commands import Command, Drop, PeerId, Record, Send
+from .deadlines import Deadlines
 from .entries import Forgotten, JournalEntry
 from .queues import Queues
 from .state import Host, Kind, Peer, Queue, Session, Task, Worker
@@ -59,6 +60,9 @@ class Tables:
         """Every offer and platform since the start."""
         self.queues = Queues()
         self.offers_changed = False
+        self.deadlines = Deadlines()
+        self.overdue: set[TaskKey] = set()
+        """Tasks that are being halted because their deadline has passed."""
         self.unheard: dict[int, Queue] = {}
         """Queues with new tasks that need what no worker has ever offered."""
         self._kinds: dict[tuple[str, str], Kind] = {}
@@ -98,6 +102,12 @@ class Tables:
     def journal_obstacle(self) -> Obstacle:
         """Return why nothing new is accepted, for people."""
         return Obstacle("host", "manager", f"nothing new is accepted: {self.journal_fault}")
+
+    def offer_again(self, worker: Worker) -> None:
+        """What a worker offers has changed: enter it anew where it may serve."""
+        self.queues.expel(worker)
+        self.queues.enrol(worker)
+        self.offers_changed = True
 
     def abroad(self, epoch: str) -> str:
         """Return an epoch as messages name it: empty for our own."""
