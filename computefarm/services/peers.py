@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from computefarm.codec import MAX_FRAME, encode
@@ -10,6 +11,7 @@ from computefarm.messages import (
     FromManager,
     Hello,
     Outcome,
+    Piece,
     Placed,
     Result,
     Run,
@@ -21,6 +23,15 @@ from computefarm.messages import (
 BATCH_BYTES = 1024 * 1024
 """A frame of messages is closed when the large fields in it exceed this."""
 
+UNHEARD = 32 * 1024 * 1024
+"""Bytes of tasks' lines said to a peer since its last word; from then on they are left out, and counted."""
+
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""Bytes kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
+
+BACKLOG_FRAMES = 2000
+"""The same in frames."""
+
 PLACED_S = 0.02
 """A task that ends within this time is only told as ended."""
 
@@ -29,10 +40,12 @@ class Peer:
     """One connected process: its identity and the routes of its two connections."""
 
     __slots__ = (
+        "backlog",
         "bulk",
         "control",
         "frames",
         "hello",
+        "left_out",
         "name",
         "outbox",
         "owner",
@@ -40,6 +53,7 @@ class Peer:
         "placed_due",
         "role",
         "settled",
+        "unheard",
         "who",
     )
 
@@ -51,7 +65,13 @@ class Peer:
         self.control: bytes | None = None
         self.bulk: bytes | None = None
         self.outbox: list[FromManager] = []
-        self.frames: list[bytes] = []
+        self.frames: deque[bytes] = deque()
+        self.backlog = 0
+        """Bytes in `frames`."""
+        self.unheard = 0
+        """Bytes of tasks' lines said to it since it said something itself."""
+        self.left_out: dict[tuple[str, int, int], int] = {}
+        """Lines of an attempt that it was not sent, by session, task and attempt."""
         self.settled: dict[str, list[tuple[TaskKey, int]]] = {}
         """Results taken in this turn, by the epoch that sent them; told in one message."""
         self.placed: dict[tuple[str, int], Placed] = {}
@@ -73,11 +93,38 @@ class Peer:
                 return
             case Done(session=session, task=task):
                 self.placed.pop((session, task), None)
+                if self.left_out:
+                    self._confess(message)
             case TaskOutput(session=session, task=task):
+                if self.unheard >= UNHEARD:
+                    self._leave_out(message)
+                    return
                 placed = self.placed.pop((session, task), None)
                 if placed is not None:
                     self.outbox.append(placed)
+                if self.left_out:
+                    self._confess(message)
+                self.unheard += _weight(message)
         self.outbox.append(message)
+
+    @property
+    def choked(self) -> bool:
+        """Return whether more is kept for it than anybody who reads would need."""
+        return self.backlog > BACKLOG_BYTES or len(self.frames) > BACKLOG_FRAMES
+
+    def _leave_out(self, output: TaskOutput) -> None:
+        """Count lines instead of keeping them: nobody is looking, and the result has its log."""
+        name = (output.session, output.task, output.attempt)
+        lines = sum(piece.text.count("\n") or 1 for piece in output.pieces)
+        self.left_out[name] = self.left_out.get(name, 0) + lines
+
+    def _confess(self, message: TaskOutput | Done) -> None:
+        """Say how many lines of this task were left out."""
+        pieces = message.pieces if isinstance(message, TaskOutput) else message.result.log[-1:]
+        at, seq = (pieces[0].created_at, max(0, pieces[0].seq - 1)) if pieces else (0.0, 0)
+        for name in [name for name in self.left_out if name[:2] == (message.session, message.task)]:
+            text = f"[{self.left_out.pop(name)} lines left out: they were not read in time]\n"
+            self.outbox.append(TaskOutput(*name, (Piece(2, at, text, seq),)))
 
     def close_turn(self, now: float) -> None:
         """Turn what this turn has gathered into frames."""
@@ -88,13 +135,26 @@ class Peer:
             self.outbox.extend(self.placed.values())
             self.placed = {}
         if self.outbox:
-            self.frames.extend(_frames(self.outbox))
+            frames = _frames(self.outbox)
+            self.frames.extend(frames)
+            self.backlog += sum(map(len, frames))
             self.outbox = []
+
+    def sent(self) -> None:
+        """The first frame has been taken by the connection."""
+        self.backlog -= len(self.frames.popleft())
+
+    def forget_frames(self) -> None:
+        """Drop what no connection has taken."""
+        self.frames.clear()
+        self.backlog = 0
 
     def forget_unsent(self) -> None:
         """Drop what was not sent on a connection that is gone."""
         self.outbox.clear()
-        self.frames.clear()
+        self.forget_frames()
+        self.left_out.clear()
+        self.unheard = 0
         self.settled.clear()
         self.placed.clear()
 

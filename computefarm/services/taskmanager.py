@@ -8,31 +8,27 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
 
 from computefarm import __version__
-from computefarm.codec import CHUNK, decode_to_manager, encode
+from computefarm.codec import decode_to_manager, encode
 from computefarm.core.commands import (
     Arrived,
     Command,
     Drop,
     Fact,
-    Found,
     Gone,
     Keep,
     LookUp,
-    NotFound,
     Pin,
     Record,
     Send,
     Unpin,
-    Vanished,
 )
 from computefarm.core.manager import TaskManager
 from computefarm.core.tables import LEASE_BEATS
 from computefarm.errors import ProtocolError
+from computefarm.journal.tasks import TaskJournal
 from computefarm.messages import (
     Absent,
     Chunk,
@@ -44,22 +40,22 @@ from computefarm.messages import (
     Hello,
     Join,
     Output,
-    Result,
-    TaskKey,
     TaskOutput,
     Want,
 )
 from computefarm.store.blobs import BlobStore
 from computefarm.store.results import ResultCache
 from computefarm.transport.invitation import Enrolment
-from computefarm.transport.mailbox import Mailbox
 from computefarm.transport.manager_end import Incoming, ManagerEnd
 
-from .bulk import Provider, Puller, StoreShelf
 from .gate import Gate
+from .journalling import Journalling
 from .loop import Loop
+from .manager_bulk import ManagerBulk
 from .offload import Offload
+from .outgoing import Outgoing
 from .peers import Peer
+from .remembered import Remembered
 
 log = logging.getLogger("computefarm.taskmanager")
 
@@ -75,12 +71,6 @@ PRESSED = 8
 REPORT_S = 1.0
 """Between two reports of who was turned away."""
 
-BACKLOG_BYTES = 64 * 1024 * 1024
-"""The same in bytes, and for the files that it asked for."""
-
-BACKLOG_FRAMES = 2000
-"""Frames kept for a peer that does not read; then it is dropped, and adopts its session when it returns."""
-
 
 class TaskManagerService:
     """Serves one farm on one `ManagerEnd`."""
@@ -95,8 +85,11 @@ class TaskManagerService:
         enrolment: Enrolment | None = None,
         heartbeat_s: float = 2.0,
         settle_s: float | None = None,
+        journal: TaskJournal | None = None,
     ) -> None:
+        """Without a journal everything is forgotten when the service ends."""
         self._end = end
+        self._journal = journal
         self._enrolment = enrolment
         self._settle_s = settle_s
         self._store = store
@@ -105,21 +98,13 @@ class TaskManagerService:
         self.epoch = secrets.token_hex(8)
         self.farm = farm
         self._storage = Offload("cf-storage")
-        self._lost: Mailbox[tuple[Digest, ...]] = Mailbox()
         self._routes: dict[bytes, Peer] = {}
         self._peers: dict[str, Peer] = {}
         self._by_boot: dict[tuple[str, str], Peer] = {}
-        self._dirty: dict[str, Peer] = {}
-        self._waiting: dict[str, Peer] = {}
-        """Those with a `Placed` held back, looked at again when the first of them is due."""
-        self._placed_due = float("inf")
         self._uncontrolled: dict[str, float] = {}
         """Peers without a control connection, and when they are forgotten."""
         self._patience_s = LEASE_BEATS * heartbeat_s
         self._counter = 0
-        self._lookups: list[LookUp] = []
-        self._keeps: list[tuple[Digest, Result]] = []
-        self._bulk_blocked: dict[bytes, list[tuple[bytes, bytes | None]]] = {}
 
     # --- the loop's side ---
 
@@ -137,21 +122,30 @@ class TaskManagerService:
             now=loop.clock(),
             settle_s=self._settle_s,
             wall_offset=time.time() - loop.clock(),
+            journalled=self._journal is not None,
+            lineage=self._journal.lineage if self._journal is not None else "",
         )
         self._gate = Gate(self._end, self.core, time.time)
         self._report_at = loop.clock()
-        self._puller = Puller(
+        self._outgoing = Outgoing(self._end, clock=loop.clock, choked=self._choked)
+        self._remembered = Remembered(self._store, self._results, self._storage, self._learn)
+        self._bulk = ManagerBulk(
+            self._end,
             self._store,
             self._storage,
-            ask=self._ask_bulk,
+            route=self._bulk_route,
             arrived=lambda digests: self._learn(Arrived(tuple(digests))),
             failed=self._pull_failed,
+            greedy=self._greedy,
             clock=loop.clock,
         )
-        self._provider = Provider(StoreShelf(self._store), self._storage, send=self._send_bulk)
         self._storage.attach(loop)
-        self._store.on_lost = self._lost.put
-        loop.watch(self._lost.fileno(), self._blobs_lost)
+        self._remembered.attach(loop)
+        self._journalling: Journalling | None = None
+        if self._journal is not None:
+            self._journalling = Journalling(self._journal, say=self._send, learn=self._learn)
+            self._obey(self._journalling.restore(lambda entries: self.core.restore(entries, loop.clock())))
+            self._journalling.attach(loop)
         for source in self._end.sockets():
             loop.watch(source, self._readable)
 
@@ -162,17 +156,17 @@ class TaskManagerService:
             self._readable()
             self._review_at = now + min(REVIEW_S, self._end.pause_s)
         self._obey(self.core.tick(now))
-        self._puller.tick(now)
+        self._bulk.puller.tick(now)
         for name in [name for name, until in self._uncontrolled.items() if now >= until]:
             self._drop(name, "it has no control connection")
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
-        deadline = min(self._review_at, self._placed_due)
-        for part in (self.core.next_deadline(), self._puller.next_deadline()):
+        deadline = min(self._review_at, self._outgoing.deadline())
+        for part in (self.core.next_deadline(), self._bulk.puller.next_deadline()):
             if part is not None and part < deadline:
                 deadline = part
-        if self._bulk_blocked or self._dirty:
+        if self._bulk.stuck:
             deadline = min(deadline, self._clock() + 0.01)
         return deadline
 
@@ -181,35 +175,27 @@ class TaskManagerService:
         return PACE_S if self.core.sent_ahead >= PRESSED * max(1, len(self._peers)) else 0.0
 
     def flush(self) -> None:
-        """Hand gathered look-ups to the storage thread and gathered messages to the socket."""
-        if self._lookups:
-            lookups, self._lookups = self._lookups, []
-            self._storage.submit(partial(self._find, lookups), self._looked_up)
-        if self._keeps:
-            keeps, self._keeps = self._keeps, []
-            self._storage.submit(partial(self._results.put_many, keeps), self._kept)
-        if self._clock() >= self._placed_due:
-            self._dirty.update(self._waiting)
-            self._waiting = {}
-            self._placed_due = float("inf")
-        if self._dirty:
-            dirty, self._dirty = self._dirty, {}
-            for peer in dirty.values():
-                self._flush_peer(peer)
-        if self._bulk_blocked:
-            self._retry_bulk()
+        """Hand what was gathered to the journal, the storage thread and the sockets."""
+        if self._journalling is not None:
+            self._journalling.flush()
+        self._remembered.flush()
+        self._outgoing.flush()
+        if self._bulk.stuck:
+            self._bulk.retry()
 
     def close(self) -> None:
-        """Tell everybody and stop."""
+        """Write down what was decided, say what waited for that, tell everybody, and stop.
+
+        Nothing is cancelled: a manager that goes on with the journal adopts what runs.
+        """
+        if self._journalling is not None:
+            self._journalling.close(self._loop)
         for peer in list(self._peers.values()):
             peer.outbox.append(Disconnect("stopping", f"the TaskManager of farm {self.farm!r} is stopping"))
-            self._flush_peer(peer)
+            self._outgoing.flush_peer(peer)
         self._storage.close(self._loop)
-        self._loop.unwatch(self._lost.fileno())
-        self._store.on_lost = None
-        self._lost.close()
+        self._remembered.close(self._loop)
         self._end.close()
-        self._results.close()
 
     # --- from the port ---
 
@@ -248,7 +234,6 @@ class TaskManagerService:
 
     def _departed(self, route: bytes) -> None:
         """A connection ended by itself; the process behind it has a grace to come back."""
-        self._bulk_blocked.pop(route, None)
         peer = self._routes.pop(route, None)
         if peer is None:
             return  # its process has connected anew already
@@ -279,6 +264,8 @@ class TaskManagerService:
         peer = self._routes.get(incoming.route)
         now = self._clock()
         idle = 0
+        if peer is not None:
+            peer.unheard = 0
         for message in messages:
             if peer is None:
                 idle += 1
@@ -298,13 +285,13 @@ class TaskManagerService:
                     self._reply(incoming.route, Disconnect("protocol", "say Hello first"))
                     return 1.0
                 case Chunk():
-                    if incoming.data is None or not self._puller.take(peer.name, message, incoming.data):
+                    if incoming.data is None or not self._bulk.puller.take(peer.name, message, incoming.data):
                         idle += 1
                         self._end.refuse(incoming.route, "a chunk that nobody asked for")
                 case Fetch():
-                    self._provider.fetch(peer.name, message)
+                    self._bulk.fetch(peer.name, message)
                 case Absent():
-                    self._puller.absent(peer.name, message.digests)
+                    self._bulk.puller.absent(peer.name, message.digests)
                 case Output():
                     self._relay(peer, message, now)
                 case _:
@@ -342,12 +329,14 @@ class TaskManagerService:
             peer.bulk = incoming.route
             if peer.control is None:
                 self._uncontrolled.setdefault(peer.name, now + self._patience_s)
-            self._puller.restart(peer.name)
+            self._bulk.restart(peer.name)
         else:
             self._forget_route(peer.control)
             peer.control = incoming.route
             self._uncontrolled.pop(peer.name, None)
             peer.forget_unsent()
+            if self._journalling is not None:
+                self._journalling.forget(peer.name)
             self._obey(self.core.connect(peer.name, role, hello, now, owner=identity.key))
         return peer
 
@@ -355,7 +344,6 @@ class TaskManagerService:
         if route is not None:
             self._routes.pop(route, None)
             self._end.drop(route)
-            self._bulk_blocked.pop(route, None)
 
     def _relay(self, peer: Peer, output: Output, now: float) -> None:
         """Pass a task's lines on to whoever asked for the task; they never enter the core."""
@@ -363,7 +351,7 @@ class TaskManagerService:
             for name, session, task in self.core.watchers(output.key, output.attempt):
                 client = self._peers.get(name)
                 if client is not None:
-                    self._say(client, TaskOutput(session, task, output.attempt, output.pieces))
+                    self._outgoing.say(client, TaskOutput(session, task, output.attempt, output.pieces))
         self._obey(self.core.receive(peer.name, Heartbeat(), now))
 
     # --- the core's commands ---
@@ -374,20 +362,14 @@ class TaskManagerService:
     def _obey(self, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
-                case Send(peer=name, message=message):
-                    peer = self._peers.get(name)
-                    if peer is None:
-                        continue
-                    if isinstance(message, Want):
-                        self._puller.want(name, [(digest, None) for digest in message.digests])
-                    else:
-                        self._say(peer, message)
+                case Send():
+                    if self._journalling is None or not self._journalling.hold(command):
+                        self._send(command)
                 case Record():
-                    pass
-                case LookUp():
-                    self._lookups.append(command)
-                case Keep(digest=digest, result=result):
-                    self._keeps.append((digest, result))
+                    if self._journalling is not None:
+                        self._journalling.record(command)
+                case LookUp() | Keep():
+                    self._remembered.obey(command)
                 case Pin(digests=digests):
                     self._store.pin(digests)
                 case Unpin(digests=digests):
@@ -395,55 +377,32 @@ class TaskManagerService:
                 case Drop(peer=name, reason=reason):
                     self._drop(name, reason)
 
+    def _send(self, command: Send) -> None:
+        peer = self._peers.get(command.peer)
+        if peer is None:
+            return
+        message = command.message
+        if isinstance(message, Want):
+            self._bulk.puller.want(peer.name, [(digest, None) for digest in message.digests])
+        else:
+            self._outgoing.say(peer, message)
+
     def _drop(self, name: str, reason: str) -> None:
         peer = self._peers.pop(name, None)
         if peer is None:
             return
         log.info("%s is gone: %s", peer.who, reason)
-        self._flush_peer(peer)
-        self._dirty.pop(name, None)
-        self._waiting.pop(name, None)
+        self._outgoing.flush_peer(peer)
+        self._outgoing.forget(peer)
         self._uncontrolled.pop(name, None)
         self._forget_route(peer.control)
         self._forget_route(peer.bulk)
         boot = (peer.owner, peer.hello.boot)
         if self._by_boot.get(boot) is peer:
             del self._by_boot[boot]
-        self._puller.forget(name)
+        self._bulk.forget(name)
 
-    # --- the storage thread's side ---
-
-    def _find(self, lookups: Sequence[LookUp]) -> list[tuple[TaskKey, Result | None]]:
-        known = self._results.get_many([lookup.digest for lookup in lookups])
-        return [(lookup.key, known.get(lookup.digest)) for lookup in lookups]
-
-    def _looked_up(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            raise error
-        for key, result in value:
-            if result is None:
-                self._learn(NotFound(key))
-                continue
-            for entry in result.outputs:
-                if entry.digest not in self._store:
-                    self._store.refresh(entry.digest)
-            self._learn(Found(key, result))
-
-    def _kept(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            log.error("the result cache cannot be written: %s", error)
-        if self._store.wants_room:
-            self._storage.submit(self._store.evict, self._evicted)
-
-    def _evicted(self, _value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            log.error("the store cannot be trimmed: %s", error)
-
-    def _blobs_lost(self) -> None:
-        """Evicted, or found damaged by whichever thread looked."""
-        lost = tuple(digest for group in self._lost.drain() for digest in group if digest not in self._store)
-        if lost:
-            self._learn(Vanished(lost))
+    # --- what goes wrong ---
 
     def _pull_failed(self, peer: str, digests: list[Digest], text: str) -> None:
         known = self._peers.get(peer)
@@ -451,62 +410,22 @@ class TaskManagerService:
         if peer in self._peers:
             self._obey(self.core.receive(peer, Absent(tuple(digests)), self._clock()))
 
-    # --- to the port ---
-
-    def _say(self, peer: Peer, message: FromManager) -> None:
-        peer.gather(message, self._clock())
-        self._dirty[peer.name] = peer
-
-    def _flush_peer(self, peer: Peer) -> None:
-        peer.close_turn(self._clock())
-        if peer.placed:
-            self._placed_due = min(self._placed_due, peer.placed_due)
-            self._waiting[peer.name] = peer
-        while peer.frames:
-            if peer.control is None or not self._end.send(peer.control, peer.frames[0]):
-                if peer.control is None or self._end.gone(peer.control):
-                    # It will be told again what still matters when it comes back.
-                    peer.frames.clear()
-                break
-            del peer.frames[0]
-        many = len(peer.frames) > BACKLOG_FRAMES // 40 and sum(map(len, peer.frames)) > BACKLOG_BYTES
-        if many or len(peer.frames) > BACKLOG_FRAMES:
+    def _choked(self, peer: Peer) -> None:
+        if peer.name in self._peers:
             log.warning("%s does not read; dropped", peer.who)
             self._learn(Gone(peer.name))
             self._drop(peer.name, "does not read")
-        elif peer.frames:
-            self._dirty[peer.name] = peer
+
+    def _greedy(self, name: str) -> None:
+        peer = self._peers.get(name)
+        if peer is not None and peer.bulk is not None:
+            self._end.refuse(peer.bulk, "it asked for files and does not read them")
+            self._learn(Gone(name))
+            self._drop(name, "does not read the files it asked for")
+
+    def _bulk_route(self, name: str) -> bytes | None:
+        peer = self._peers.get(name)
+        return peer.bulk if peer is not None else None
 
     def _reply(self, route: bytes, message: FromManager) -> None:
         self._end.send(route, encode([message]))
-
-    def _ask_bulk(self, name: str, request: Fetch) -> None:
-        peer = self._peers.get(name)
-        if peer is not None and peer.bulk is not None:
-            self._send_on_bulk(peer.bulk, encode([request]), None)
-
-    def _send_bulk(self, name: str, message: Chunk | Absent, data: bytes | None) -> None:
-        peer = self._peers.get(name)
-        if peer is not None and peer.bulk is not None:
-            self._send_on_bulk(peer.bulk, encode([message]), data)
-
-    def _send_on_bulk(self, route: bytes, body: bytes, data: bytes | None) -> None:
-        blocked = self._bulk_blocked.get(route)
-        if blocked is not None:
-            blocked.append((body, data))
-            if len(blocked) > BACKLOG_BYTES // CHUNK:
-                self._end.refuse(route, "it asked for files and does not read them")
-                self._bulk_blocked.pop(route, None)
-                peer = self._routes.get(route)
-                if peer is not None:
-                    self._learn(Gone(peer.name))
-                    self._drop(peer.name, "does not read the files it asked for")
-        elif not self._end.send(route, body, data) and not self._end.gone(route):
-            self._bulk_blocked[route] = [(body, data)]
-
-    def _retry_bulk(self) -> None:
-        for route, blocked in list(self._bulk_blocked.items()):
-            while blocked and self._end.send(route, *blocked[0]):
-                del blocked[0]
-            if not blocked or self._end.gone(route):
-                del self._bulk_blocked[route]

@@ -1,0 +1,124 @@
+"""The journal's side of the TaskManager's loop: hands records over, holds back what must not be said yet."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from computefarm.core.commands import (
+    Command,
+    JournalFailed,
+    JournalWorks,
+    PeerId,
+    Record,
+    Send,
+)
+from computefarm.core.entries import JournalEntry
+from computefarm.journal.tasks import TaskJournal, take_stock
+from computefarm.journal.writer import Report, Synced
+from computefarm.transport.mailbox import Mailbox
+
+from .loop import Loop
+
+log = logging.getLogger("computefarm.taskmanager")
+
+
+class Journalling:
+    """What was decided is written down by a thread; what relies on that waits here until it is."""
+
+    def __init__(
+        self,
+        journal: TaskJournal,
+        *,
+        say: Callable[[Send], None],
+        learn: Callable[[JournalFailed | JournalWorks], None],
+    ) -> None:
+        self._journal = journal
+        self._say = say
+        self._learn = learn
+        self._reports: Mailbox[Report] = Mailbox()
+        self._records: list[Record] = []
+        self._urgent = False
+        self._held: list[tuple[int, int, Send]] = []
+        """A heap: by the record that must be synced first, then as they came."""
+        self._count = 0
+        self._synced = 0
+
+    def attach(self, loop: Loop) -> None:
+        """Start the journal's thread."""
+        loop.watch(self._reports.fileno(), self._reported)
+        self._journal.start(self._reports.put)
+
+    def restore(self, restore: Callable[[Iterable[JournalEntry]], list[Command]]) -> list[Command]:
+        """Give the journal's entries to the core; return its commands."""
+        for note in self._journal.notes:
+            log.warning("%s", note)
+        began = time.monotonic()
+        entries, self._journal.entries = self._journal.entries, []
+        stock = take_stock(entries)
+        commands = restore(entries)
+        took = time.monotonic() - began
+        if not self._journal.fresh:
+            log.info(
+                "from the journal: %d tasks (%d waiting, %d running, %d ended and not fetched), %.2f s",
+                stock.tasks, stock.waiting, stock.running, stock.owed, took,
+            )  # fmt: skip
+        return commands
+
+    def record(self, record: Record) -> None:
+        """Have this written down."""
+        self._records.append(record)
+        if record.urgent:
+            self._urgent = True
+
+    def hold(self, command: Send) -> bool:
+        """Keep `command` until it may be said; return False when that is now."""
+        if command.after <= self._synced:
+            return False
+        self._count += 1
+        heapq.heappush(self._held, (command.after, self._count, command))
+        return True
+
+    @property
+    def held(self) -> int:
+        """Return how many messages wait."""
+        return len(self._held)
+
+    def forget(self, peer: PeerId) -> None:
+        """Drop what waits for a peer: it is told anew what still matters."""
+        kept = [item for item in self._held if item[2].peer != peer]
+        if len(kept) < len(self._held):
+            heapq.heapify(kept)
+            self._held = kept
+
+    def flush(self) -> None:
+        """Hand over what this turn has brought."""
+        if self._records:
+            self._journal.append(self._records, self._urgent)
+            self._records, self._urgent = [], False
+
+    def close(self, loop: Loop) -> None:
+        """Write everything, and say what waited for that."""
+        self.flush()
+        if not self._journal.close():
+            log.error("the journal could not be written to its end: what was decided last is lost")
+        loop.unwatch(self._reports.fileno())
+        for report in self._reports.drain():
+            if isinstance(report, Synced):
+                self._release(report.number)
+        self._reports.close()
+
+    def _reported(self) -> None:
+        for report in self._reports.drain():
+            match report:
+                case Synced(number=number):
+                    self._release(number)
+                case JournalFailed() | JournalWorks():
+                    self._learn(report)
+
+    def _release(self, number: int) -> None:
+        self._synced = number
+        while self._held and self._held[0][0] <= number:
+            self._say(heapq.heappop(self._held)[2])
