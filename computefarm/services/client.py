@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from computefarm.codec import decode_action
 from computefarm.core.client import (
     ClientCommand,
     ClientEvent,
@@ -18,6 +19,7 @@ from computefarm.core.client import (
     Silent,
     Tell,
 )
+from computefarm.core.outputs import stray_output
 from computefarm.errors import FarmError, Refused, Unreachable
 from computefarm.messages import (
     Accepted,
@@ -309,8 +311,15 @@ class ClientService:
     # --- outputs ---
 
     def _done(self, done: Done) -> None:
-        if done.task in self._orders:
-            self._deliveries.take(done)
+        order = self._orders.get(done.task)
+        if order is None:
+            return
+        if done.result.outputs:
+            # The manager has looked too; but these are this user's files.
+            stray = stray_output(done.result.outputs, decode_action(order.spec.action).outputs)
+            if stray is not None:
+                done = failed(done, f"the farm sent what it must not: {stray}")
+        self._deliveries.take(done)
 
     def _project(self, task: int) -> Path:
         return self._orders[task].project

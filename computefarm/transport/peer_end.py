@@ -195,8 +195,8 @@ class PeerEnd:
     def _barred(self) -> LinkEvent:
         return LinkEvent(
             LinkState.REFUSED,
-            f"the manager at {self.address} knows this machine's key and keeps it out: it was revoked, has expired, "
-            "may not come from this address, or has just flooded it (`cf-taskmanager keys` says which)",
+            f"the manager at {self.address} does not know this machine's key any more: it was revoked, has "
+            "expired, may not come from this address, or has just flooded it (`cf-taskmanager keys` says which)",
             hint=f"{self._allow}    # on the manager's machine, to let it in again",
         )
 
