@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from .leash import hold
+
 
 class LocalEnded(msgspec.Struct):
     """A local task's actions have run."""
@@ -56,6 +58,8 @@ def execute(node: Any, stream: Any) -> LocalEnded:
     """Run a local task's actions here and now."""
     started, begun = time.time(), time.monotonic()
     fail, error = None, None
+    if node.task.actions:
+        hold()
     try:
         fail = node.task.execute(stream)
     except BaseException as raised:  # an action may raise anything; the main thread decides what it means
@@ -68,7 +72,7 @@ def end_children(patience_s: float = 2.0) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        children = psutil.Process().children(recursive=True)
+        children = _children()
         for child in children:
             with contextlib.suppress(psutil.Error):
                 child.terminate()
@@ -79,12 +83,21 @@ def end_children(patience_s: float = 2.0) -> None:
         psutil.wait_procs(alive, timeout=patience_s)
 
 
+def _children() -> list[Any]:
+    """Return every process below this one but the guard, which ends by itself."""
+    import psutil
+
+    leash = hold() if hold.cache_info().currsize else None
+    guard = leash.pid if leash is not None else 0
+    return [child for child in psutil.Process().children(recursive=True) if child.pid != guard]
+
+
 def leave_at_once(code: int) -> None:
     """End this process and all below it without another word."""
     with contextlib.suppress(Exception):  # nothing may stop the user from leaving
         import psutil
 
-        for child in psutil.Process().children(recursive=True):
+        for child in _children():
             with contextlib.suppress(psutil.Error):
                 child.send_signal(signal.SIGKILL)
     os._exit(code)

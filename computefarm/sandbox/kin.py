@@ -15,6 +15,9 @@ from collections.abc import Container
 MARK = "CF_TICKET"
 """Environment variable of every process of a task: `<token of the spawner>:<ticket>`."""
 
+LEASH = "CF_LEASH"
+"""Environment variable of what local tasks run; a spawner and its tasks are on a leash of their own."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _ONE_READ = 3500
 """Bytes; the kernel hands the list over a page at a time, so a longer answer may not be the whole list."""

@@ -21,7 +21,7 @@ import msgspec
 from computefarm.errors import FarmError
 
 from .channel import ENDED, HALT, LAUNCH, RECALL, STARTED, TEXT, Channel, ChannelClosed, Frame
-from .kin import end_marked, mark_of, send_group
+from .kin import LEASH, end_marked, mark_of, send_group
 
 _BOOT = """\
 import sys
@@ -131,6 +131,7 @@ class Spawner:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                     cwd="/",
+                    env={name: value for name, value in os.environ.items() if name != LEASH},
                 )
             except OSError:
                 ours.close()
