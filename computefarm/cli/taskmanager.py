@@ -15,6 +15,7 @@ from computefarm.backends.choice import connect
 from computefarm.errors import FarmError, Unreachable, UsageError
 from computefarm.home import Home
 from computefarm.host.running import Running, end
+from computefarm.journal.tasks import TaskJournal, journal_folder
 from computefarm.majordomo.presentation import status_json, status_text
 from computefarm.services.connected import Connected
 from computefarm.services.equip import store_root
@@ -31,6 +32,7 @@ from computefarm.transport.manager_end import ManagerEnd
 from computefarm.transport.reach import dialled_as, firewall_line, local_form
 
 from .enrolment import add_commands, keys_last
+from .fsck import add_fsck, fsck
 from .process import (
     Parser,
     Signals,
@@ -87,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(call=_status)
 
     add_commands(commands)
+
+    add_fsck(commands).set_defaults(call=lambda arguments, home, _settings: fsck(arguments, home))
     return parser
 
 
@@ -118,6 +122,7 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
         loop = Loop()
         signals = Signals(loop)
         signals.stop_on_signals()
+        journal = TaskJournal(journal_folder(home, farm.name), farm.name)
         service = TaskManagerService(
             farm=farm.name,
             end=end_,
@@ -125,6 +130,7 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
             results=ResultCache(home.cache / "results.db"),
             enrolment=Enrolment(farm.table, farm.name),
             heartbeat_s=settings.heartbeat_s,
+            journal=journal,
         )
         loop.add(service)
         loop.add(Connected(end_, farm.folder))
