@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import subprocess
 import sys
 import time
@@ -40,12 +41,18 @@ def many(work: tuple[range, tuple[str, ...], str, int]) -> list[tuple[int, str]]
 
 
 def shrink(seed: int, without: Collection[str], mutant: str = "", scale: int = 1) -> list[str]:
-    """Return the kinds of faults that can be left out together while the world still fails."""
+    """Return the kinds of faults that can be left out together while the world still fails in the same way."""
     left_out = list(without)
+    first = alike(fault_of(seed, left_out, mutant, scale))
     for kind in KINDS:
-        if kind not in left_out and fault_of(seed, [*left_out, kind], mutant, scale) is not None:
+        if kind not in left_out and alike(fault_of(seed, [*left_out, kind], mutant, scale)) == first:
             left_out.append(kind)
     return left_out
+
+
+def alike(fault: str | None) -> str:
+    """Return what two failures of one kind have in common."""
+    return "" if fault is None else re.sub(r"\d+|\[.*", "", fault)[:40]
 
 
 def version() -> str:
@@ -112,7 +119,7 @@ def all_of(options: argparse.Namespace) -> int:
         for block, found in zip(blocks, pool.imap(many, work), strict=True):
             done += len(block)
             for seed, fault in found:
-                print(f"seed {seed} at {version()}: {fault[:600]}", flush=True)
+                print(f"seed {seed} at {version()}: {fault[:300]}", flush=True)
             failures += found
             if len(failures) >= 10 and not options.keep_going:
                 break

@@ -6,6 +6,7 @@ same time. An accepted submission survives the manager. A failure is never repor
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,9 @@ from computefarm.core.commands import Record, Send
 from computefarm.core.entries import Ended, Forgotten, JournalEntry, Started, Submitted
 from computefarm.messages import (
     Accepted,
+    Declined,
     Done,
+    Finished,
     FromManager,
     Halt,
     Outcome,
@@ -64,6 +67,7 @@ class Audit:
         self.made: dict[bytes, Ran] = {}
         """By output."""
         self.specs: dict[tuple[str, int], TaskSpec] = {}
+        self.submitted: dict[tuple[str, int], float] = {}
         self.told: dict[tuple[str, int], Done] = {}
         """What each client has heard first."""
         self.users: set[tuple[str, int]] = set()
@@ -101,6 +105,7 @@ class Audit:
     def submits(self, client: ClientNode, spec: TaskSpec) -> None:
         """A user wants a task."""
         self.specs[client.boot, spec.task] = spec
+        self.submitted[client.boot, spec.task] = self.world.now
 
     def cancels(self, session: str, number: int) -> None:
         """Somebody gives a task up."""
@@ -134,17 +139,20 @@ class Audit:
             case Outcome.SUCCEEDED:
                 self._success(done, self.specs[name])
             case Outcome.CANCELLED:
-                self.demand(name in self.cancelled, "nobody cancelled task %s of %s: %s", done.task, name[0], done)
+                self._cancelled(client, done, self.specs[name])
             case Outcome.LOST:
                 losses = sum(past.outcome == "lost" for past in done.attempts)
                 self.demand(losses >= KILLERS, "given up after %d losses: %s", losses, done)
-            case _ if result.reason.startswith("attempt") and not done.cached:
-                last = done.attempts[-1]
-                self.demand(
-                    result.reason.split(":")[0] == f"attempt {last.attempt}", "not the last attempt's: %s", done
-                )
+            case _ if (said := re.match(r"attempt (\d+)", result.reason)) and not done.cached:
+                self.demand(int(said[1]) == done.attempts[-1].attempt, "not the last attempt's: %s", done)
             case _:
                 pass
+
+    def _cancelled(self, client: ClientNode, done: Done, spec: TaskSpec) -> None:
+        name = (done.session, done.task)
+        age = self.world.now - self.submitted[name]
+        late = bool(spec.deadline_s) and age > 0.98 * spec.deadline_s
+        self.demand(late or name in self.cancelled, "nobody cancelled task %s of %s: %s", *reversed(name), done)
 
     def _success(self, done: Done, spec: TaskSpec) -> None:
         self.demand(bool(done.result.outputs), "a success without outputs: %s", done)
@@ -202,6 +210,8 @@ class Audit:
     def told_manager(self, line: Line, message: ToManager) -> None:
         """A message has reached the manager."""
         self.world.tell("manager", "hears of %s: %s", line.process.name, message)
+        if isinstance(message, Finished | Declined):
+            self.adoptable.pop((self.world.manager.lineages, message.key), None)
 
     def decided(self, manager: ManagerNode, command: Send) -> None:
         """The manager means to say something."""
@@ -282,6 +292,9 @@ class Audit:
         lineage = manager.lineages
         known = {key for entry in survived for key in keys_of(entry)}
         started = {entry.key: entry for entry in survived if isinstance(entry, Started)}
+        for entry in survived:
+            if isinstance(entry, Ended):
+                started.pop(entry.key, None)
         self.adoptable = {(lineage, key): (entry.epoch, entry.attempt) for key, entry in started.items()}
         self._ends(manager, survived)
         here = set(manager.core._tables.tasks)

@@ -83,7 +83,7 @@ class ClientNode(Process):
     def start(self) -> None:
         """Begin a session with everything that no earlier one has brought home."""
         self.born()
-        self.session = ClientSession(self.boot, now=self.now)
+        self.session = ClientSession(self.boot, now=self.now, lease_s=self.random.choice([0.0, 0.0, 30.0]))
         self.untaken.clear()
         self.world.tell(self.name, "starts session %s", self.boot)
         self.dial()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 SHORT_S = 0.002
-LONG_S = 1.5
+LONG_S = 3.0
 
 
 def digest_of(*parts: object) -> bytes:
@@ -62,7 +62,10 @@ class WorkerNode(Process):
         self.memory = 16 * GIB if self.able else rng.choice([2, 4]) * GIB
         self.hands.clear()
         ahead = rng.choice([0, self.slots, 2 * self.slots])
-        self.session = WorkerSession(self.name, self.slots, now=self.now, ahead=ahead)
+        hold_s = rng.choice([15.0, 3600.0])
+        self.session = WorkerSession(
+            self.name, self.slots, now=self.now, ahead=ahead, result_hold_s=hold_s
+        )
         offers = (Offer("shell", "1"), Offer("gcc", "12"))[: 2 if self.able or rng.random() < 0.8 else 1]
         register = Register(
             self.name, self.host, self.name, "sim", self.slots, offers, cpus=4, memory=self.memory,
@@ -215,7 +218,7 @@ class WorkerNode(Process):
     ) -> None:
         run = execution.run
         del self.hands[run.key, run.attempt]
-        self.obey(self.session.decline(run.key, run.attempt, reason, self.now, absent))
+        self.obey(self.session.decline(run.key, run.attempt, reason, self.now, absent, kind))
         self.spawn()
 
     def halt(self, command: core.Stop) -> None:

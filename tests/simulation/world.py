@@ -50,7 +50,7 @@ class World:
         for n in range(rng.choice([1, 2, 3, 3, 4]) * scale):
             self.workers.append(WorkerNode(self, f"w{n}", f"host{n % 2}", able=n == 0))
         for n in range(rng.choice([1, 2, 2, 3]) * scale):
-            self.clients.append(ClientNode(self, f"c{n}", rng.choice([3, 6, 9, 12])))
+            self.clients.append(ClientNode(self, f"c{n}", rng.choice([3, 6, 9, 20])))
         self.at(self.chaos_s, self.heal)
         self.plan_mischief()
         for process in (*self.workers, *self.clients):
