@@ -209,3 +209,22 @@ def standing_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def attempts(machine: Machine, build: Build) -> dict[str, list[dict[str, Any]]]:
     """Return all attempts of each task in the last run."""
     return {task["task"]: task["attempts"] for task in machine.json("history", cwd=build.folder)["tasks"]}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[Path, str], Path]]:
+    """Put file systems of few bytes somewhere until the test has ended."""
+    mounted: list[Path] = []
+
+    def mount(place: Path, size: str) -> Path:
+        place.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"DISK-FULL NOT TESTED: {' '.join(command)}: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)

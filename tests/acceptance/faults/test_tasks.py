@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.acceptance.conftest import Farm, wait_for
 
@@ -75,25 +72,6 @@ def test_02_a_command_that_is_killed(standing_farm: Farm, build: MakeBuild, undi
     [line] = [line for line in text.splitlines() if line.startswith("!! FAILED bad on ")]
     assert "SIGKILL" in line or "signal 9" in line, line
     assert "SIGKILL" in json.dumps(told) or "signal 9" in json.dumps(told)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[Path, str], Path]]:
-    """Put file systems of few bytes somewhere until the test has ended."""
-    mounted: list[Path] = []
-
-    def mount(place: Path, size: str) -> Path:
-        place.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"DISK-FULL NOT TESTED: {' '.join(command)}: {done.stderr.strip()}")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_15_a_worker_s_disk_is_full(
