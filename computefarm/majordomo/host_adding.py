@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from computefarm.capability import parse_requirement
+from computefarm.needs import parse_requirement
 from computefarm.errors import FarmError, NothingOffers, Refused, Unreachable
 from computefarm.home import Home
 from computefarm.remote import units
@@ -24,6 +24,7 @@ from computefarm.transport.addresses import Address, parse_address
 from .host_farm import ManagedFarm, candidates, firewall_line, need_manager, own_addresses, read_probe
 from .host_install import carried, indented, install
 from .host_tunnel import Tunnel
+from .summary import plural
 
 REACH_S = 5.0
 DRAIN_S = 120.0
@@ -334,7 +335,7 @@ class Adding:
         while time.monotonic() < until:
             for worker in self._farm.status().workers:
                 if worker.host == host.host and worker.worker not in known and worker.state != "silent":
-                    self._say(f"worker {worker.worker} has {worker.slots} slots and is {worker.state}")
+                    self._say(f"worker {worker.worker} has {plural(worker.slots, 'slot')} and is {worker.state}")
                     return
             time.sleep(0.1)
         state = look(far, facts.config, self._farm, host)["services"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from computefarm import __version__
-from computefarm.capability import parse_requirement
+from computefarm.needs import parse_requirement
 from computefarm.errors import FarmError
 from computefarm.home import Home
 from computefarm.messages import Status
@@ -109,7 +109,7 @@ class Doctor:
     def _clock(self, far: FarSide) -> Check:
         offset, doubt = far.clock_offset()
         self.clock_offset_s = offset
-        text = f"{offset:+.3f} s against this machine (within {doubt * 1000:.0f} ms)"
+        text = f"{offset:+.3f} s against this machine (within {doubt * 1000:.1f} ms)"
         good = abs(offset) - doubt <= CLOCK_S
         return Check("clock", good, text, "" if good else "sudo timedatectl set-ntp true    # there")
 
@@ -160,7 +160,9 @@ class Doctor:
     def _seen(self, status: Status | None) -> Iterator[Check]:
         if status is None:
             return
-        workers = [one for one in status.workers if one.host == self._host.host]
+        mine = [one for one in status.workers if one.host == self._host.host]
+        # One that was started again leaves its old self behind for a few seconds.
+        workers = [one for one in mine if one.state != "silent"] or mine
         if not workers:
             log = self._host.target.typed("ssh", f"tail {self._host.services_folder}/*.log")
             yield Check("farm", False, "the farm sees no worker of it", log)

@@ -20,6 +20,9 @@ from .processes import end, same
 LOG_LIMIT = 5 * 1024**2
 """Bytes after which a log is put aside at the next start; one old one is kept."""
 
+LINK = "current"
+"""Beside the virtual environments: leads to the newest."""
+
 START_S = 15.0
 Json = dict[str, Any]
 
@@ -64,7 +67,11 @@ class Services:
 
     def command_line(self, spec: Json) -> str:
         """Return the command that starts the keeper, for a crontab."""
-        words = [spec["python"], "-m", "computefarm.remote.far.keeper", str(self.spec)]
+        # By the link, where there is one: the line stays good when the program is updated.
+        venv = Path(spec["python"]).parent.parent
+        link = venv.with_name(LINK) / "bin" / "python"
+        python = str(link) if link.exists() else spec["python"]
+        words = [python, "-m", "computefarm.remote.far.keeper", str(self.spec)]
         return f"{shlex.join(words)} >> {shlex.quote(str(self.log))} 2>&1"
 
     def stop(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .installing import InstallError, install, installed, sweep
-from .services import ServiceError, Services, programs
+from .services import LINK, ServiceError, Services, programs
 
 ANSWER = "CF-ANSWER "
 """Begins the line that counts; login scripts print all kinds of things."""
@@ -141,10 +141,19 @@ def start(request: Json, _: BinaryIO) -> Json:
     """Start services in place of those that ran, letting these finish first; then remove old programs."""
     services = Services(request["services_folder"], request["label"])
     drained = services.drain(request["drain_s"])
+    lead_to(Path(request["venv"]))
     told = services.start(request["told"])
     # Another farm's services here may run another version.
     keep = {request["venv"], *programs(Path(request["services_folder"]))}
     return {**told, "drained": drained, "swept": sweep(Path(request["venv"]).parent, keep)}
+
+
+def lead_to(venv: Path) -> None:
+    """Let the link `current` beside a virtual environment lead to it."""
+    new = venv.with_name(f".{LINK}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(venv.name)
+    new.replace(venv.with_name(LINK))
 
 
 def stop(request: Json, _: BinaryIO) -> Json:
@@ -170,6 +179,8 @@ def clean(request: Json, _: BinaryIO) -> Json:
         folder = Path(request["programs"])
         gone += sweep(folder, programs(Path(request["services_folder"])))
         (folder / ".installing").unlink(missing_ok=True)
+        if not (folder / LINK).exists():
+            (folder / LINK).unlink(missing_ok=True)
     others = sorted(Path(request["farms"]).glob("*/access.json"))
     others += sorted(Path(request["farms"]).glob("*/keys/manager.key"))
     if not others and os.path.isdir(request["cache"]):
