@@ -27,6 +27,9 @@ FILE = "history.db"
 
 DAY_S = 86_400.0
 
+LASTS_S = 7 * DAY_S
+"""A run without an end that began longer ago than this was killed."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY,
@@ -232,6 +235,11 @@ class History:
                 return _runs(db, "1 ORDER BY number DESC LIMIT ?", count)
             return _runs(db, "folder = ? ORDER BY number DESC LIMIT ?", str(folder), count)
 
+    def unended(self) -> set[str]:
+        """Return the names of the runs that have no end: they go on, or were killed."""
+        with self._reading() as db:
+            return set() if db is None else {run.run for run in _runs(db, "ended IS NULL")}
+
     def tasks(self, run: str) -> list[TaskRow]:
         """Return a run's records in the order in which the tasks ended."""
         query = f"SELECT task, record FROM tasks WHERE {_OF_RUN} ORDER BY seq"
@@ -283,11 +291,13 @@ def prune(db: sqlite3.Connection, limits: Limits, now: float) -> int:
     """Delete the runs beyond the limits, never the newest one; return how many went."""
     victims: list[tuple[int]] = []
     records = 0
-    query = "SELECT number, started, tasks FROM runs ORDER BY number DESC"
-    for place, (number, started, tasks) in enumerate(db.execute(query).fetchall()):
+    query = "SELECT number, started, tasks, ended FROM runs ORDER BY number DESC"
+    for place, (number, started, tasks, ended) in enumerate(db.execute(query).fetchall()):
         records += tasks
         old = started < now - limits.days * DAY_S
-        if place > 0 and (old or place >= limits.runs or records > limits.tasks):
+        # One without an end may still go on; it was killed, if it is older than any run lasts.
+        going = ended is None and started > now - LASTS_S
+        if place > 0 and not going and (old or place >= limits.runs or records > limits.tasks):
             victims.append((number,))
     db.executemany("DELETE FROM tasks WHERE number = ?", victims)
     db.executemany("DELETE FROM runs WHERE number = ?", victims)

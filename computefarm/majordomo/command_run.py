@@ -79,12 +79,12 @@ class Context:
 
     def watchers(
         self, *, home: Home, project: Path, dodo: str, mode: str, stream: Any,
-        title: Callable[[str], str], verbosity: Callable[[str], int],
+        title: Callable[[str], str], verbosity: Callable[[str], int], keep: int = 50,
     ) -> Sequence[RunWatcher]:  # fmt: skip
         """Return who wants to know about a run: the recorder first, then the display if there is a `mode`."""
         from .recorder import Recorder
 
-        recorder = Recorder(home.state, project, dodo)
+        recorder = Recorder(home.state, project, dodo, keep=keep)
         if not mode:
             return (recorder,)
         from .displays import choose_progress
@@ -201,7 +201,7 @@ class Run(Own, DoitRun):
         home, settings = self._home, self._settings
         watchers = self.context.watchers(
             home=home, project=root, dodo=dodo, mode=settings.progress if display else "", stream=outstream,
-            title=self._title, verbosity=self._shown_at(stream),
+            title=self._title, verbosity=self._shown_at(stream), keep=settings.log_runs,
         )  # fmt: skip
         # doit's reporters may swap sys.stdout when they are made (json), so ours come first.
         reporter = (

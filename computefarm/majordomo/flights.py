@@ -21,7 +21,7 @@ from computefarm.backends.base import (
     Sink,
     Submission,
 )
-from computefarm.errors import FarmError
+from computefarm.errors import FarmError, Unreachable
 from computefarm.host.pids import OwnProcesses
 from computefarm.messages import Outcome, Piece
 
@@ -78,6 +78,8 @@ class Flights:
         self._sink = sink
         self._own = OwnProcesses()
         self._backend: Backend | None = None
+        self._lost: Unreachable | None = None
+        """Why the farm cannot be used; raised when the first task is to be sent."""
         self._running: Backend | None = None
         self._flights: dict[int, Flight] = {}
         self._buffer: list[Submission] = []
@@ -103,6 +105,8 @@ class Flights:
         return self._backend.name
 
     def _started(self) -> Backend:
+        if self._lost is not None:
+            raise self._lost
         if self._running is None:
             self.open()
             assert self._backend is not None
@@ -125,7 +129,17 @@ class Flights:
 
     def toolchain_of(self, asked: Needs) -> Toolchain | None:
         """Return this run's toolchain for a need; the first question starts the backend."""
-        return self._toolchains.of(asked)
+        if self._lost is None:
+            try:
+                return self._toolchains.of(asked)
+            except Unreachable as error:
+                # Nothing offers anything now: what is up to date stays so. The first task to be sent is the
+                # first to need the farm, and fails with this error.
+                self._lost = error
+                self._runner.say(
+                    f"farm {self.open()} cannot be reached; results that exist count as up to date"
+                )
+        return None
 
     def close(self) -> None:
         """Stop the backend; unfinished tasks are cancelled there."""
@@ -145,6 +159,8 @@ class Flights:
         task = node.task
         asked = self._farm.needs(task)
         assert asked is not None
+        if self._lost is not None:
+            raise self._lost
         if self._priorities is None:
             self._priorities = priorities(self._tasks)
         self._number += 1

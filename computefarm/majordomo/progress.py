@@ -153,10 +153,10 @@ class PlainProgress(Quiet):
             output = _Output()  # a local task that succeeded has printed by itself
             output.add(record.log)
         self._started.discard(record.task)
-        for attempt in record.attempts:
-            if attempt.outcome == Outcome.LOST:
-                where = f"attempt {attempt.attempt} on {attempt.hostname} ({attempt.worker})"
-                self.say(f"   {record.task}: {where} was lost: {attempt.reason or 'no sign of life'}")
+        for attempt in record.attempts[: None if outcome is Outcome.LOST else -1]:
+            where = f"attempt {attempt.attempt} on {attempt.hostname} ({attempt.worker})"
+            was = "was lost" if attempt.outcome == Outcome.LOST else attempt.outcome
+            self.say(f"   {record.task}: {where} {was}: {attempt.reason or 'no sign of life'}")
         if outcome in FAILURES:
             self._show_failure(record, output)
         elif output is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from computefarm.errors import FarmError
 from computefarm.home import private_folder
-from computefarm.journal.history import FILE, HistoryWriter, RunRow, TaskRow
+from computefarm.journal.history import FILE, History, HistoryWriter, Limits, RunRow, TaskRow
 from computefarm.logs.tasklog import TaskLogs, prune, run_folder
 from computefarm.messages import Need, Obstacle, Piece
 
@@ -23,11 +24,19 @@ class Recorder:
     """
 
     def __init__(
-        self, state: Path, folder: Path, dodo: str, *, clock: Callable[[], float] = time.time
+        self,
+        state: Path,
+        folder: Path,
+        dodo: str,
+        *,
+        keep: int = 50,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`keep` is the number of runs whose history and logs are kept."""
         self._state = state
         self._folder = folder
         self._dodo = dodo
+        self._keep = keep
         self._clock = clock
         self._run = ""
         self._logs: TaskLogs | None = None
@@ -66,7 +75,7 @@ class Recorder:
             pid=os.getpid(),
             started=self._clock(),
         )
-        self._writer = HistoryWriter(self._state / FILE, run)
+        self._writer = HistoryWriter(self._state / FILE, run, Limits(runs=self._keep))
 
     def task_queued(self, name: str) -> None:
         """Keep nothing."""
@@ -112,7 +121,19 @@ class Recorder:
         self._logs.close()
         self._writer.close(self._clock(), exit_code)
         if self.logs_folder():
+            remove_old(self._state, self._keep, History(self._state / FILE).unended())
             prune(self._state, keep=self._run)
+
+
+def remove_old(state: Path, keep: int, going: Collection[str]) -> list[str]:
+    """Remove the logs of all but the newest `keep` runs, never of those that go on; return their names."""
+    runs = state / "runs"
+    # The name of a run begins with the time.
+    names = sorted(folder.name for folder in runs.iterdir()) if runs.is_dir() else []
+    removed = [name for name in names[:-keep] if name not in going]
+    for name in removed:
+        shutil.rmtree(runs / name, ignore_errors=True)
+    return removed
 
 
 def row_of(record: TaskRecord, log_path: str = "") -> TaskRow:

@@ -346,6 +346,8 @@ class FarmRunner(Judge):
             self.teardown()
             self.reporter.complete_run()
             self.watching.run_ended(exit_code(self.codes))
+            if self.watching.trouble:
+                self.terminal[1].write(f"majordomo: {self.watching.trouble}\n")
         return exit_code(self.codes)
 
     def _record_the_rest(self) -> None:

@@ -32,10 +32,12 @@ class Watching:
         self._idle: list[tuple[str, str]] = []
         """Tasks that had nothing to do, not passed on yet."""
         self._host = ""
+        self._begun = False
 
     def started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
         """Pass it on."""
         self.flush()
+        self._begun = True
         for watcher in self._watchers:
             watcher.run_started(run_id, total, selected, backend_name)
 
@@ -81,10 +83,16 @@ class Watching:
             watcher.task_ended(record)
 
     def run_ended(self, exit_code: int) -> None:
-        """Pass it on."""
+        """Pass it on, unless the run never began."""
         self.flush()
-        for watcher in self._watchers:
+        for watcher in self._watchers if self._begun else ():
             watcher.run_ended(exit_code)
+
+    @property
+    def trouble(self) -> str:
+        """What a watcher could not keep, for people; known when the run has ended."""
+        told = (str(getattr(watcher, "trouble", "")) for watcher in self._watchers)
+        return "; ".join(filter(None, told))
 
     # --- records --------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def test_output_exit_code_and_files(place: Any, folder: Path) -> None:
     assert submit(place, folder, "--", "exit 42").returncode == 42
     assert submit(place, folder, "--", "printf", "%s|", "a b", "", "--x=1").stdout == "a b||--x=1|"
     killed = submit(place, folder, "--", "kill -KILL $$")
-    assert (killed.returncode, "signal 9" in killed.stderr) == (137, True)
+    assert (killed.returncode, "killed by " in killed.stderr) == (137, True)
     absent = submit(place, folder, "--output", "made.txt", "--", "true")
     assert (absent.returncode, "declared target" in absent.stderr, "made.txt" in absent.stderr) == (
         1,
@@ -173,7 +173,7 @@ def test_nobody_offers_it_and_nobody_answers(
     assert time.monotonic() - began < 5
     assert "no worker offers gcc>=99" in there.stderr
 
-    place.manager.terminate()
+    place.manager.kill()
     place.manager.wait(20)
     gone = place.here.call("majordomo", "submit", "--capability", "shell", "--", "true", cwd=folder)
     assert gone.returncode == 4, gone.stderr

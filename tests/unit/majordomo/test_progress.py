@@ -240,12 +240,13 @@ def test_the_live_picture_has_counts_running_tasks_and_what_waits() -> None:
     for number in range(4):
         progress.task_ended(TaskRecord(f"t{number}", Outcome.SUCCEEDED))
     progress.held(["t20"], Need("gcc"), [Obstacle("worker", "w1", "busy")], True, True)
-    console = Console(file=io.StringIO(), width=100)
+    shown = io.StringIO()
+    console = Console(file=shown, width=100)
     console.print(progress.picture())
     progress.run_ended(0)
 
     assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    text = shown.getvalue()
     assert "4 tasks: 4 run" in text
     assert "4/20" in text
     assert "about 20.0 s left" in text
@@ -294,8 +295,9 @@ def test_the_live_picture_counts_tasks_that_were_made_during_the_run() -> None:
     for name in ("fetch", "compile:a", "compile:b"):
         progress.task_queued(name)
     progress.task_ended(TaskRecord("fetch", Outcome.SUCCEEDED))
-    console = Console(file=io.StringIO(), width=100)
+    shown = io.StringIO()
+    console = Console(file=shown, width=100)
 
     console.print(progress.picture())
 
-    assert "1/3" in console.file.getvalue()
+    assert "1/3" in shown.getvalue()
