@@ -16,7 +16,6 @@ from typing import assert_never
 from computefarm.messages import (
     PROTOCOL,
     Absent,
-    Answer,
     Ask,
     Begun,
     Cancel,
@@ -47,6 +46,7 @@ from computefarm.messages import (
 
 from .accept import Accept
 from .admission import Admission
+from .answers import Answers
 from .commands import (
     Arrived,
     Command,
@@ -130,6 +130,7 @@ class TaskManager:
         self._admission = Admission(*parts, self._endings, self._accept, self._withdrawals)
         self._members = Members(*parts, self._accept, self._withdrawals)
         self._report = Report(self._tables, farm, version)
+        self._answers = Answers(self._tables, self._members, self._withdrawals, self._report)
         self._sweep_at = now + heartbeat_s / 2
         self._now = now
 
@@ -246,6 +247,11 @@ class TaskManager:
             return []
         return self._tables.watchers(task)
 
+    def oddities(self) -> list[tuple[PeerId, str]]:
+        """Return who sent, since the last call, what no honest peer sends, and what it was."""
+        found, self._tables.oddities = self._tables.oddities, []
+        return found
+
     def holds(self, peer: PeerId, key: TaskKey, attempt: int) -> bool:
         """Return whether `peer` is the worker that was given this attempt, which has not ended."""
         known = self._tables.peers.get(peer)
@@ -292,7 +298,7 @@ class TaskManager:
             case Heartbeat() | Chunk() | Fetch() | Got() | Join():
                 pass  # it lives; bulk traffic is the shell's own business
             case Ask():
-                self._answer(peer, message, now)
+                self._answers.answer(peer, message, now)
             case Hello():
                 text = "Hello is said once on a connection"
                 self._members.turn_away(peer.peer, "protocol", text, now)
@@ -335,6 +341,9 @@ class TaskManager:
                 assert_never(message)
 
     def _from_client(self, peer: Peer, message: Submit | Cancel | Taken, now: float) -> None:
+        if isinstance(message, Cancel) and (message.number or message.names):
+            self._answers.cancel(peer, message, now)
+            return
         session = self._members.session(peer, message.session, now)
         if session is None:
             # Its own session, closed while it was away: it may come back once the last attempts have ended.
@@ -363,22 +372,6 @@ class TaskManager:
             self._accept.undeliverable(worker, message.digests, now)
         else:
             self._admission.absent(peer.peer, message.digests, now)
-
-    def _answer(self, peer: Peer, question: Ask, now: float) -> None:
-        match question.about:
-            case "status":
-                answer = Answer(question.number, status=self._report.status(now))
-            case "offers":
-                answer = Answer(question.number, pools=self._report.pools())
-            case "explain":
-                own = peer.owner if peer.role == "client" else ""
-                said = self._report.explain(question.session, question.task, now, own)
-                answer = Answer(question.number, explanation=said)
-            case _:
-                text = f"cannot answer about {question.about!r}, only about status, offers and explain"
-                self._members.turn_away(peer.peer, "protocol", text, now)
-                return
-        self._tables.say(peer.peer, answer, now)
 
     def _worker(self, peer: Peer) -> Worker | None:
         worker = self._tables.workers.get(peer.worker)

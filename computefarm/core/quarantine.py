@@ -1,12 +1,12 @@
 """Workers that fail one task after the other within seconds are left alone for a while.
 
-A full disk, a broken toolchain or a folder without rights makes a worker fail everything at once: being free
-again so soon it draws all tasks to itself. But the same picture is what a broken source tree gives on every
-worker, and a project in trouble must not cost the farm its workers. So it matters whose failure it looks like:
+A full disk, a broken toolchain or a folder without rights makes a worker fail everything at once: being
+free again so soon it draws all tasks to itself. But the same picture is what a broken source tree gives on
+every worker, and a project in trouble must not cost the farm its workers. So it matters whose failure it is:
 
 - *the worker's own* (it could not make an attempt ready, a tool was missing): five different tasks in a row;
-- *the command's* (it exited non-zero, was killed, left outputs out): these count only where another worker has
-  succeeded with tasks of the same kind since the first of the five. With a broken tree nobody succeeds.
+- *the command's* (it exited non-zero, was killed, left outputs out): these count only where another worker
+  has succeeded with tasks of the same kind since the first of the five. With a broken tree nobody succeeds.
 
 A success ends a row. A worker that has just come out of quarantine has to prove itself: until its first
 success, one failure of its own sends it back, for twice as long.

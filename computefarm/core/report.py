@@ -13,13 +13,14 @@ from computefarm.messages import (
     Offer,
     Offers,
     Pool,
+    SessionStatus,
     Status,
     Waiting,
     WorkerStatus,
 )
 
 from .placement import NOT_OFFERED, Refusal, over_limit, quarantined, refusal
-from .state import Group, Host, Notice, Task, TaskState, Worker
+from .state import Group, Host, Notice, Session, Task, TaskState, Worker
 from .tables import Tables
 
 PATIENCE_S = 1.0
@@ -173,6 +174,22 @@ class Report:
             sum(session.unended - session.running for session in tables.sessions.values()),
             sum(session.running for session in tables.sessions.values()),
             tables.journal_fault,
+        )
+
+    def sessions(self, now: float) -> tuple[SessionStatus, ...]:
+        """Return all runs that are known, the oldest first."""
+        return tuple(self._session_status(session, now) for session in self._tables.sessions.values())
+
+    def _session_status(self, session: Session, now: float) -> SessionStatus:
+        peer = self._tables.peers.get(session.peer)
+        return SessionStatus(
+            session.name,
+            session.owner,
+            (peer.hostname or peer.host) if peer is not None else "",
+            session.unended - session.running,
+            session.running,
+            len(session.tasks) - session.unended,
+            None if session.peer else max(0.0, session.expires_at - now),
         )
 
     def _host_works(self, host: str) -> bool:

@@ -68,6 +68,8 @@ class Tables:
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._keys = 0
         self._records = 0
+        self.oddities: list[tuple[PeerId, str]] = []
+        """What peers sent that no honest one sends, for the log."""
         self._out: list[Command] = []
 
     def new_key(self) -> TaskKey:
