@@ -35,13 +35,17 @@ _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 class Located:
     """One value of a file, and where it stands."""
 
-    __slots__ = ("_kind", "field", "line", "source", "value")
+    __slots__ = ("_kind", "column", "field", "line", "source", "value")
 
-    def __init__(self, value: Any, source: str, line: int, field: str, kind: type[UsageError]) -> None:
+    def __init__(
+        self, value: Any, source: str, line: int, field: str, kind: type[UsageError], column: int = 1
+    ) -> None:
         self.value = value
         """A scalar, a list of `Located`, or a dictionary of them."""
         self.source = source
         self.line = line
+        """Counted from 1, as `column` is; of the key where the value has one."""
+        self.column = column
         self.field = field
         """Path from the top, as `probe.version`; empty for the whole file."""
         self._kind = kind
@@ -49,7 +53,7 @@ class Located:
     def error(self, message: str) -> UsageError:
         """Return the error that names file, line and field before `message`."""
         place = f"field `{self.field}`: " if self.field else ""
-        return self._kind(f"{self.source}:{self.line}: {place}{message}")
+        return self._kind(f"{self.source}:{self.line}:{self.column}: {place}{message}")
 
     def wrong(self, expected: str) -> UsageError:
         """Return the error for a value of the wrong shape."""
@@ -134,12 +138,14 @@ def read_yaml(text: str, source: str, kind: type[UsageError] = UsageError) -> Lo
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise kind(f"{source}:{line}: not YAML: {error.problem or error.context}") from error
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = error.problem or error.context
+        hint = "; indent with spaces, not tabs" if "'\\t'" in str(what) else ""
+        raise kind(f"{source}:{line}:{column}: not YAML: {what} (line {line}){hint}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise kind(f"{source}:1: not YAML: {' '.join(str(error).split())}") from error
+        raise kind(f"{source}:1:1: not YAML: {' '.join(str(error).split())}") from error
     if node is None:
-        raise kind(f"{source}:1: the file is empty")
+        raise kind(f"{source}:1:1: the file is empty")
     return _Reader(source, kind).read(node, "", 0)
 
 
@@ -152,7 +158,8 @@ class _Reader:
         self._count = 0
 
     def read(self, node: yaml.Node, field: str, depth: int) -> Located:
-        located = Located(None, self._source, node.start_mark.line + 1, field, self._kind)
+        mark = node.start_mark
+        located = Located(None, self._source, mark.line + 1, field, self._kind, mark.column + 1)
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_NODES:
             raise located.error("too deep or too large")
@@ -179,7 +186,7 @@ class _Reader:
             if key.value in fields:
                 raise key.error(f"`{key.value}` stands here twice, first on line {fields[key.value].line}")
             # The key's line, not the value's: that is where a reader looks for the field.
-            child.line = key.line
+            child.line, child.column = key.line, key.column
             fields[key.value] = child
         return fields
 

@@ -148,7 +148,8 @@ def _programs(capability: Capability) -> Iterator[str]:
         asked.append(capability.probe.version)
     yield from (one.run[0] for one in asked)
     yield from (one for one in capability.fingerprint if isinstance(one, str))
-    yield from (one.run[0] for one in capability.actions.values())
+    for one in capability.actions.values():
+        yield from one.programs
 
 
 _FATAL = frozenset(

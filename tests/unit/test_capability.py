@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from computefarm.capability import Capability, NamedAction, Probe, Resources, VersionProbe, parse
+from computefarm.capability import Capability, Parameter, Probe, Resources, Spread, VersionProbe, parse
 from computefarm.errors import CapabilityError
 
 SHIPPED = Path(__file__).parents[2] / "capabilities"
@@ -26,13 +26,11 @@ def test_the_gcc_file_means_what_it_says() -> None:
     assert gcc.fingerprint == ("gcc", "as", "ld", VersionProbe(run=("gcc", "-print-prog-name=cc1")))
     assert gcc.resources == Resources(cpus=1, memory=256 * 1024**2)
     assert gcc.logs == "gcc"
-    assert gcc.actions["compile"] == NamedAction(
-        run=("gcc", "-c", "{flags...}", "{source}", "-o", "{object}"),
-        inputs=("source",),
-        outputs=("object",),
-        depfile="gcc",
-        defaults={"flags": ["-O2"]},
-    )
+    compile_ = gcc.actions["compile"]
+    assert compile_.commands[""][0][:3] == ("gcc", Spread("flags"), "-MMD")
+    assert (compile_.inputs, compile_.outputs, compile_.depfile) == (("source",), ("object",), "gcc")
+    assert compile_.params["flags"].default == ["-O2"]
+    assert compile_.params["source"] == Parameter("source", "file")
 
 
 @pytest.mark.parametrize("name", ["shell", "gcc", "python"])
@@ -99,7 +97,7 @@ def test_everything_else() -> None:
         ("logs: [gcc]\n", 4, "field `logs`: expected text, got a list"),
         ("sandbox: maybe\n", 4, "field `sandbox`: expected true or false, got the text 'maybe'"),
         ("actions: {go: {}}\n", 4, "field `actions.go`: `run` is missing"),
-        ("actions: {go: {run: [a], input: [b]}}\n", 4, "field `actions.go.input`: unknown key, expected one of run, inputs"),
+        ("actions: {go: {run: [a], input: [b]}}\n", 4, "field `actions.go.input`: unknown key, expected one of summary, run, params, inputs"),
         ("actions: {go: {run: [a], inputs: b}}\n", 4, "field `actions.go.inputs`: expected a list, got the text 'b'"),
         ("actions: {go: {run: [a], depfile: msvc}}\n", 4, "field `actions.go.depfile`: expected gcc"),
         ("actions: {go: {run: [a], defaults: {x: {y: z}}}}\n", 4, "field `actions.go.defaults.x`: expected text, a number"),
@@ -121,24 +119,24 @@ def test_an_error_names_file_line_field_and_expectation(added: str, line: int, m
         parse(SMALL + added, "caps/tex.yaml")
 
     text = str(caught.value)
-    assert text.startswith(f"caps/tex.yaml:{line}: ")
+    assert text.startswith(f"caps/tex.yaml:{line}:")
     assert message in text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "tex.yaml:1: the file is empty"),
-        ("# nothing\n", "tex.yaml:1: the file is empty"),
-        ("- a\n", "tex.yaml:1: expected a mapping with the keys capability, summary"),
-        ("capability: tex\n", "tex.yaml:1: `summary` is missing"),
-        ("capability: 3\nsummary: s\nworker: w\n", "tex.yaml:1: field `capability`: expected text"),
-        ("capability: a b\nsummary: s\nworker: w\n", "tex.yaml:1: field `capability`: expected a name"),
-        ("capability: tex\nsummary: ''\nworker: w\n", "tex.yaml:2: field `summary`: expected text that is not empty"),
-        ("capability: tex\nsummary: s\nworker: ../w\n", "tex.yaml:3: field `worker`: expected a name"),
-        ("capability: \x07\n", "tex.yaml:1: not YAML"),
-        ("\ttab: x\n", "tex.yaml:1: not YAML"),
-        ("[" * 3000, "tex.yaml:1: not YAML"),
+        ("", "tex.yaml:1:1: the file is empty"),
+        ("# nothing\n", "tex.yaml:1:1: the file is empty"),
+        ("- a\n", "tex.yaml:1:1: expected a mapping with the keys capability, summary"),
+        ("capability: tex\n", "tex.yaml:1:1: `summary` is missing"),
+        ("capability: 3\nsummary: s\nworker: w\n", "tex.yaml:1:1: field `capability`: expected text"),
+        ("capability: a b\nsummary: s\nworker: w\n", "tex.yaml:1:1: field `capability`: expected a name"),
+        ("capability: tex\nsummary: ''\nworker: w\n", "tex.yaml:2:1: field `summary`: expected text that is not empty"),
+        ("capability: tex\nsummary: s\nworker: ../w\n", "tex.yaml:3:1: field `worker`: expected a name"),
+        ("capability: \x07\n", "tex.yaml:1:1: not YAML"),
+        ("\ttab: x\n", "tex.yaml:1:1: not YAML"),
+        ("[" * 3000, "tex.yaml:1:1: not YAML"),
         ("[" * 60 + "]" * 60, "too deep or too large"),
         ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
          "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n", "too deep or too large"),

@@ -64,7 +64,7 @@ def test_other_files_in_the_folder_are_left_alone(project: Path) -> None:
 def test_a_bad_file_is_named_even_when_nobody_asks_for_it(project: Path) -> None:
     (project / "capabilities/bad.yaml").write_text(text("bad") + "wroker: shell\n")
 
-    with pytest.raises(CapabilityError, match=r"capabilities/bad\.yaml:4: field `wroker`: unknown key"):
+    with pytest.raises(CapabilityError, match=r"capabilities/bad\.yaml:4:1: field `wroker`: unknown key"):
         Catalogue.load(project=project)
 
 

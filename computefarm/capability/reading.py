@@ -1,109 +1,27 @@
-"""What a capability file may say.
+"""Read a capability file: check its text against the schema.
 
-`parse` checks a file's text against the schema; it reads no files, runs nothing and evaluates nothing.
-Named actions are checked for shape and kept as plain data; nothing uses them yet, problem descriptions will.
+It reads no other files, runs nothing and evaluates nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
 
 from computefarm.errors import CapabilityError
+from computefarm.located import Located, read_yaml
+from computefarm.quantities import parse_size
 
-from .located import Located, read_yaml
-from .needs import parse_requirement
-from .quantities import parse_size
-
-__all__ = [
-    "Capability",
-    "Command",
-    "NamedAction",
-    "Probe",
-    "Resources",
-    "VersionProbe",
-    "parse",
-    "parse_requirement",
-]
-
-Command = tuple[str, ...]
-"""An argument vector; never a shell string."""
-
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*", re.ASCII)
-
-
-class VersionProbe(msgspec.Struct, frozen=True):
-    """A program to run, and where in its output to look."""
-
-    run: Command
-    match: str = ""
-    """Regular expression; its first group, else the whole match, is the value. Empty: the whole output."""
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """What must hold before a worker offers the capability."""
-
-    version: VersionProbe | None = None
-    tags: tuple[tuple[str, VersionProbe | str], ...] = ()
-    """Each a program's answer, or text given in the file."""
-
-
-class Resources(msgspec.Struct, frozen=True):
-    """What a task takes unless it says otherwise."""
-
-    cpus: int = 1
-    memory: int = 0
-    """Bytes."""
-    gpus: int = 0
-
-
-class NamedAction(msgspec.Struct, frozen=True):
-    """One thing the capability can do, as a template; kept for problem descriptions, not used yet."""
-
-    run: Command
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    depfile: str = ""
-    defaults: Mapping[str, Any] = {}
-
-
-class Capability(msgspec.Struct, frozen=True):
-    """One capability file, checked."""
-
-    capability: str
-    """The name."""
-    summary: str
-    worker: str
-    """The plug-in that executes it."""
-    source: str
-    """The file, for messages."""
-    probe: Probe = Probe()
-    fingerprint: tuple[str | VersionProbe, ...] = ()
-    """Programs whose content enters the fingerprint: a name, or a command that prints a path or a name.
-    Empty means that the version alone tells two toolchains apart."""
-    resources: Resources = Resources()
-    env: tuple[tuple[str, str], ...] = ()
-    """Sorted; set for every task of this capability."""
-    logs: str = ""
-    """The parser that finds level, file and line in the tasks' output."""
-    sandbox: bool = False
-    actions: Mapping[str, NamedAction] = {}
-
-
-FIELDS = (
-    "capability",
-    "summary",
-    "worker",
-    "probe",
-    "fingerprint",
-    "resources",
-    "env",
-    "logs",
-    "sandbox",
-    "actions",
+from .action_schema import read_actions
+from .description import (
+    FIELDS,
+    NAME,
+    Capability,
+    Command,
+    Probe,
+    Resources,
+    Variant,
+    VersionProbe,
+    variants_of,
 )
 
 
@@ -113,11 +31,15 @@ def parse(text: str, source: str) -> Capability:
     Raises `CapabilityError` naming `source`, line, field and what was expected.
     """
     top = read_yaml(text, source, CapabilityError)
-    fields = top.mapping(FIELDS, required=("capability", "summary", "worker"))
+    fields = top.mapping(FIELDS, required=("capability",))
+    extend = fields["extend"].flag() if "extend" in fields else False
+    if not extend:
+        top.mapping(FIELDS, required=("summary", "worker"))
+    variants = _variants(fields["variants"]) if "variants" in fields else ()
     return Capability(
         capability=_name(fields["capability"]),
-        summary=fields["summary"].text(),
-        worker=_name(fields["worker"]),
+        summary=fields["summary"].text() if "summary" in fields else "",
+        worker=_name(fields["worker"]) if "worker" in fields else "",
         source=source,
         probe=_probe(fields["probe"]) if "probe" in fields else Probe(),
         fingerprint=_fingerprint(fields["fingerprint"]) if "fingerprint" in fields else (),
@@ -125,7 +47,10 @@ def parse(text: str, source: str) -> Capability:
         env=_env(fields["env"]) if "env" in fields else (),
         logs=_name(fields["logs"]) if "logs" in fields else "",
         sandbox=fields["sandbox"].flag() if "sandbox" in fields else False,
-        actions=_actions(fields["actions"]) if "actions" in fields else {},
+        actions=read_actions(fields["actions"], variants_of(variants)) if "actions" in fields else {},
+        requires=fields["requires"].texts() if "requires" in fields else (),
+        variants=variants,
+        extend=extend,
     )
 
 
@@ -220,35 +145,22 @@ def _env(value: Located) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _actions(value: Located) -> dict[str, NamedAction]:
-    actions: dict[str, NamedAction] = {}
-    for name, action in value.mapping().items():
+def _variants(value: Located) -> tuple[Variant, ...]:
+    variants = []
+    for name, variant in value.mapping().items():
         if not NAME.fullmatch(name):
-            raise action.error("an action's name is a letter, then letters, digits and _ . + -")
-        fields = action.mapping(("run", "inputs", "outputs", "depfile", "defaults"), required=("run",))
-        actions[name] = NamedAction(
-            run=_command(fields["run"]),
-            inputs=fields["inputs"].texts() if "inputs" in fields else (),
-            outputs=fields["outputs"].texts() if "outputs" in fields else (),
-            depfile=_depfile(fields["depfile"]) if "depfile" in fields else "",
-            defaults=_defaults(fields["defaults"]) if "defaults" in fields else {},
+            raise variant.error("a variant's name is a letter, then letters, digits and _ . + -")
+        fields = variant.mapping(("requires", "probe", "fingerprint", "resources", "env"))
+        variants.append(
+            Variant(
+                name=name,
+                requires=fields["requires"].texts() if "requires" in fields else (),
+                probe=_probe(fields["probe"]) if "probe" in fields else Probe(),
+                fingerprint=_fingerprint(fields["fingerprint"]) if "fingerprint" in fields else (),
+                resources=_resources(fields["resources"]) if "resources" in fields else None,
+                env=_env(fields["env"]) if "env" in fields else (),
+            )
         )
-    return actions
-
-
-def _depfile(value: Located) -> str:
-    if value.value != "gcc":
-        raise value.wrong("gcc, the only dependency format so far")
-    return "gcc"
-
-
-def _defaults(value: Located) -> dict[str, Any]:
-    """Return scalars and lists of them, by parameter."""
-    defaults = {}
-    for name, default in value.mapping().items():
-        flat = default.value if isinstance(default.value, list) else [default]
-        for item in flat:
-            if item.value is None or isinstance(item.value, list | dict):
-                raise default.wrong("text, a number, true or false, or a list of these")
-        defaults[name] = default.plain()
-    return defaults
+    if not variants:
+        raise value.wrong("at least one variant")
+    return tuple(variants)

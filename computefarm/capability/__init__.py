@@ -1,0 +1,27 @@
+"""What a kind of worker can do, as capability files say it."""
+
+from __future__ import annotations
+
+from .actions import RESERVED, ActionError, Expanded, NamedAction, Parameter, Spread, When
+from .description import Capability, Command, Probe, Resources, Variant, VersionProbe, extended
+from .expanding import expand
+from .reading import parse
+
+__all__ = [
+    "RESERVED",
+    "ActionError",
+    "Capability",
+    "Command",
+    "Expanded",
+    "NamedAction",
+    "Parameter",
+    "Probe",
+    "Resources",
+    "Spread",
+    "Variant",
+    "VersionProbe",
+    "When",
+    "expand",
+    "extended",
+    "parse",
+]
