@@ -24,6 +24,9 @@ MAX_FRAME = 4 * 1024 * 1024
 BATCH = 10_000
 """Messages in one frame to a manager, at most; each of them costs it time."""
 
+MAX_ACTION = 3 * 1024 * 1024
+"""Bytes of one encoded action, at most: it must fit into a frame, in company."""
+
 CHUNK = 1024 * 1024
 """Bytes of blob data in one frame, at most."""
 

@@ -25,6 +25,9 @@ Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 """A number of bytes."""
 
+Short = Annotated[str, Meta(max_length=255)]
+"""A name: what many others are told must not be long."""
+
 MANY = Meta(max_length=100_000)
 """Of lists whose entries are small: a short frame must not become a lot of memory or work."""
 
@@ -79,8 +82,8 @@ class Action(Message, frozen=True):
 class Need(Message, frozen=True):
     """What a worker must have for a task; tasks with equal needs share one queue."""
 
-    capability: str
-    version: str = ""
+    capability: Short
+    version: Short = ""
     """A constraint such as `>=9` or `==12.2.0`; comma means and; empty means any."""
     tags: tuple[tuple[str, str], ...] = ()
     cpus: int = 1
@@ -92,7 +95,7 @@ class Need(Message, frozen=True):
     """Alone on the worker."""
     load: float = 1.0
     """Load it is expected to add to the host, in cores."""
-    fingerprint: str = ""
+    fingerprint: Short = ""
     """Only workers with this toolchain; empty means any."""
 
 
@@ -178,16 +181,16 @@ class Hello(Message, frozen=True, tag="hello"):
     """First message on every connection."""
 
     protocol: int
-    version: str
-    role: str
+    version: Short
+    role: Short
     """`client`, `worker`, `monitor` or `viewer`."""
-    boot: str
+    boot: Short
     """Random, one per process: joins a process's two connections, and tells a restart from a reconnect."""
-    channel: str = "control"
+    channel: Short = "control"
     """`control` or `bulk`."""
-    host: str = ""
+    host: Short = ""
     """Host id: machine id + CF_HOME."""
-    hostname: str = ""
+    hostname: Short = ""
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -228,9 +231,9 @@ class Goodbye(Message, frozen=True, tag="goodbye"):
 class Join(Message, frozen=True, tag="join"):
     """The one message an invitation's temporary key may send: enrol my own key."""
 
-    public_key: str
+    public_key: Short
     """Z85, 40 characters."""
-    name: str
+    name: Short
     """For people, in the authorized file: usually the host's name."""
 
 
@@ -247,7 +250,7 @@ class Joined(Message, frozen=True, tag="joined"):
 class Submit(Message, frozen=True, tag="submit"):
     """Tasks to run. Sending one twice is harmless: `(session, task)` names it."""
 
-    session: str
+    session: Short
     needs: Annotated[tuple[Need, ...], Meta(max_length=10_000)]
     tasks: Annotated[tuple[TaskSpec, ...], Meta(max_length=10_000)]
     lease_s: float = 0.0
@@ -258,7 +261,7 @@ class Submit(Message, frozen=True, tag="submit"):
 class Cancel(Message, frozen=True, tag="cancel"):
     """Forget these tasks; all of the session when empty."""
 
-    session: str
+    session: Short
     tasks: Annotated[tuple[int, ...], MANY] = ()
     reason: str = ""
     names: Annotated[tuple[str, ...], MANY] = ()
@@ -271,7 +274,7 @@ class Cancel(Message, frozen=True, tag="cancel"):
 class Taken(Message, frozen=True, tag="taken"):
     """The client has these results in its hands; the manager may forget the tasks."""
 
-    session: str
+    session: Short
     tasks: Annotated[tuple[int, ...], MANY]
 
 
@@ -291,9 +294,9 @@ class Ask(Message, frozen=True, tag="ask"):
 class Offer(Message, frozen=True):
     """One capability a worker has proved to have."""
 
-    capability: str
-    version: str = ""
-    fingerprint: str = ""
+    capability: Short
+    version: Short = ""
+    fingerprint: Short = ""
     tags: tuple[tuple[str, str], ...] = ()
     memory: int = 0
     """Bytes a task is expected to need when it does not say."""
@@ -310,10 +313,10 @@ class Running(Message, frozen=True):
 class Register(Message, frozen=True, tag="register"):
     """What a worker offers. Sent after every Welcome, and again when the offer changes."""
 
-    worker: str
-    host: str
-    hostname: str
-    platform: str
+    worker: Short
+    host: Short
+    hostname: Short
+    platform: Short
     slots: int
     offers: Annotated[tuple[Offer, ...], Meta(max_length=1000)]
     cpus: int = 1
@@ -382,8 +385,8 @@ class Leaving(Message, frozen=True, tag="leaving"):
 class LoadReport(Message, frozen=True, tag="load"):
     """How busy a host is, without ComputeFarm's own processes."""
 
-    host: str
-    hostname: str
+    host: Short
+    hostname: Short
     load: float
     """Runnable work per core: 1.0 means all cores busy."""
     cpus: int

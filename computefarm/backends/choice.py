@@ -31,6 +31,8 @@ def connect(*, home: Home, settings: Settings, session: str) -> FarmBackend | No
     access = find_access(home, settings.farm)
     if access is None:
         return None
-    backend = FarmBackend(access=access, home=home, settings=settings, session=session)
+    backend = FarmBackend(
+        access=access, home=home, settings=settings, session=session, role=access.speaks_as()
+    )
     backend.start(lambda _event: None)
     return backend

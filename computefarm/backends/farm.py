@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from computefarm.errors import FarmError, Unreachable
+from computefarm.errors import FarmError
 from computefarm.home import Home, host_id, hostname
 from computefarm.messages import Explanation, Pool, SessionStatus
 from computefarm.services.client import ClientService
@@ -17,6 +17,7 @@ from computefarm.services.loop import Loop
 from computefarm.settings import Settings
 from computefarm.store.blobs import BlobStore
 from computefarm.transport.farms import Access
+from computefarm.transport.reach import why_unreachable
 
 from .base import Offered, Sink
 from .bridge import Bridge, ClientBackend, answer_to, question, run_guarded
@@ -28,8 +29,12 @@ CONNECT_S = 5.0
 class FarmBackend(ClientBackend):
     """A configured farm, for the length of one run (or one question)."""
 
-    def __init__(self, *, access: Access, home: Home, settings: Settings, session: str) -> None:
+    def __init__(
+        self, *, access: Access, home: Home, settings: Settings, session: str, role: str = "client"
+    ) -> None:
+        """`role` is `client`, or `viewer` for who may only look."""
         self.name = access.farm
+        self._role = role
         self.address = access.address
         self._access = access
         self._home = home
@@ -41,7 +46,7 @@ class FarmBackend(ClientBackend):
         access, home = self._access, self._home
         self._bridge = Bridge(sink)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        dialler = Dialler(self._context, home, self._settings.farm, access, "client")
+        dialler = Dialler(self._context, home, self._settings.farm, access, self._role)
         self._store = BlobStore(store_root(home), limit_bytes=self._settings.cache_limit)
         self._loop = Loop()
         self._client = ClientService(
@@ -53,6 +58,7 @@ class FarmBackend(ClientBackend):
             store=self._store,
             observer=self._bridge,
             dialler=dialler,
+            role=self._role,
         )
         self._thread = threading.Thread(target=self._run, name="cf-client", daemon=True)
         self._thread.start()
@@ -62,10 +68,7 @@ class FarmBackend(ClientBackend):
             raise error
 
     def _silence(self) -> FarmError:
-        return Unreachable(
-            f"the TaskManager of farm {self.name!r} at {self._access.address} does not answer",
-            hint=f"start it: cf-taskmanager start --name {self.name} --daemon    # or run here: --farm local",
-        )
+        return why_unreachable(self._access.address, self.name)
 
     def _run(self) -> None:
         def serve() -> None:

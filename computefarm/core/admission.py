@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from computefarm.codec import action_digest, decode_action
+from computefarm.codec import MAX_ACTION, action_digest, decode_action
 from computefarm.errors import ProtocolError
 from computefarm.messages import (
     Accepted,
@@ -181,7 +181,7 @@ class Admission:
             self._endings.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
             return
         self._pin(action)
-        fault = fault or _contradiction(action, queue.need)
+        fault = fault or _oversize(spec) or _contradiction(action, queue.need)
         if fault is not None:
             self._endings.end(task, Result(Outcome.FAILED, reason=fault), now)
         elif not (task.merges and self._follow(task)):
@@ -290,6 +290,16 @@ def _fault(need: Need) -> str | None:
     if need.cpus < 1 or need.memory < 0 or need.gpus < 0 or not 0 <= need.load < math.inf:
         return f"impossible need: cpus {need.cpus}, memory {need.memory}, gpus {need.gpus}, load {need.load}"
     return None
+
+
+def _oversize(spec: TaskSpec) -> str | None:
+    """Return why a task cannot be told to a worker, or None."""
+    if len(spec.action) <= MAX_ACTION:
+        return None
+    return (
+        f"the task's description has {len(spec.action):,} bytes, and {MAX_ACTION:,} are the limit: "
+        "too many inputs; pack them into one file"
+    )
 
 
 def _contradiction(action: Action, need: Need) -> str | None:

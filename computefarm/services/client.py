@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from computefarm.codec import decode_action
+from computefarm.codec import MAX_ACTION, decode_action
 from computefarm.core.client import (
     ClientCommand,
     ClientEvent,
@@ -28,7 +28,9 @@ from computefarm.messages import (
     Done,
     FromManager,
     Offers,
+    Outcome,
     Placed,
+    Result,
     TaskOutput,
     Waiting,
     Want,
@@ -74,6 +76,7 @@ class ClientService:
         observer: Observer,
         shared: bool = False,
         dialler: Dialler | None = None,
+        role: str = "client",
     ) -> None:
         self._session_id = session
         self._store = store
@@ -100,7 +103,7 @@ class ClientService:
             store, self._transfer, project=self._project, finish=self._finish, again=self._once_more
         )
         self._link = Link(
-            role="client",
+            role=role,
             host=host,
             hostname=hostname,
             control=control,
@@ -212,6 +215,7 @@ class ClientService:
         for order in orders:
             self._orders[order.spec.task] = order
             self._shelf.put(order.sources)
+        orders = self._without_giants(orders)
         if self._shared:
             absent = {d for order in orders for d in order.inputs if d not in self._store}
             if absent:
@@ -221,6 +225,20 @@ class ClientService:
                 )
                 return
         self._send(orders)
+
+    def _without_giants(self, orders: Sequence[Order]) -> Sequence[Order]:
+        """Fail the tasks that no message can hold; return the others."""
+        giants = [order for order in orders if len(order.spec.action) > MAX_ACTION]
+        for order in giants:
+            size, inputs = len(order.spec.action), len(order.inputs)
+            reason = (
+                f"the task has too many inputs: {inputs:,}, and their names alone are {size:,} bytes, where "
+                f"{MAX_ACTION:,} are the limit; pack them into one file, with tar for instance"
+            )
+            del self._orders[order.spec.task]
+            result = Result(Outcome.FAILED, reason=reason)
+            self._observer.finished(Finish(order.reported_as, result, False, "", "", 0.0, ()))
+        return [order for order in orders if order not in giants] if giants else orders
 
     def _shelve(self, digests: Iterable[Digest]) -> None:
         for digest in digests:

@@ -8,10 +8,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+import msgspec
+
 from computefarm import __version__
-from computefarm.codec import decode_from_manager, encode
+from computefarm.codec import MAX_FRAME, decode_from_manager, encode
 from computefarm.errors import FarmError, ProtocolError, Refused, Unreachable
-from computefarm.messages import PROTOCOL, Absent, Chunk, Fetch, FromManager, Hello, Submit, ToManager
+from computefarm.messages import (
+    PROTOCOL,
+    Absent,
+    Chunk,
+    Fetch,
+    Finished,
+    FromManager,
+    Hello,
+    Outcome,
+    Output,
+    Result,
+    Submit,
+    ToManager,
+)
 from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 from computefarm.transport.wire import Buffer
 
@@ -26,6 +41,9 @@ REDIAL_S = 10.0
 
 STRANGER_S = 2.0
 """The same for somebody who does not speak as our manager does: a manager that is just stopping looks so."""
+
+OUTPUTS_SHOWN = 3
+"""Names in the report of a result that no frame holds."""
 
 REST_S = 1.0
 """Between two dials at our own wish: a manager that turns us away each time must not be stormed."""
@@ -217,20 +235,48 @@ def _decoded(body: bytes) -> list[FromManager]:
         return []
 
 
+def _fitting(message: ToManager) -> list[bytes]:
+    """Return a message's frame; one that no frame holds is cut, or told as the failure that it is."""
+    frame = encode([message])
+    if len(frame) <= MAX_FRAME:
+        return [frame]
+    match message:
+        case Finished(result=result):
+            names = ", ".join(entry.path[:80] for entry in result.outputs[:OUTPUTS_SHOWN])
+            reason = (
+                f"the task made too much to tell: {len(result.outputs):,} files ({names} …); "
+                "let it pack them into one, with tar for instance"
+            )
+            failed = Result(Outcome.FAILED, reason=reason, run_s=result.run_s, kind="output")
+            return [encode([msgspec.structs.replace(message, result=failed)])]
+        case Output(pieces=pieces) if len(pieces) > 1:
+            half = len(pieces) // 2
+            parts = (pieces[:half], pieces[half:])
+            return [f for part in parts for f in _fitting(msgspec.structs.replace(message, pieces=part))]
+        case _:
+            raise ProtocolError(f"a {type(message).__name__} of {len(frame):,} bytes was to be sent")
+
+
 def _batches(messages: list[ToManager]) -> list[bytes]:
     frames: list[bytes] = []
     batch: list[ToManager] = []
+
+    def close() -> None:
+        if not batch:
+            return
+        frame = encode(batch)
+        if len(frame) <= MAX_FRAME:
+            frames.append(frame)
+        else:
+            for message in batch:
+                frames.extend(_fitting(message))
+        batch.clear()
+
     for message in messages:
         if isinstance(message, Submit):
-            if batch:
-                frames.append(encode(batch))
-                batch = []
-            frames.append(encode([message]))
-            continue
+            close()
         batch.append(message)
-        if len(batch) >= BATCH_MESSAGES:
-            frames.append(encode(batch))
-            batch = []
-    if batch:
-        frames.append(encode(batch))
+        if isinstance(message, Submit) or len(batch) >= BATCH_MESSAGES:
+            close()
+    close()
     return frames

@@ -54,8 +54,8 @@ M = TypeVar("M", bound=Message)
 
 
 def action(text: str = "true", capability: str = "shell", **fields: object) -> bytes:
-    """Return an encoded action that runs `text`."""
-    return encode_action(msgspec.structs.replace(Action(capability, (text,)), **fields))
+    """Return an encoded action that runs `text` and may make any file."""
+    return encode_action(msgspec.structs.replace(Action(capability, (text,), outputs=("*",)), **fields))
 
 
 def spec(number: int, name: str = "", **fields: object) -> TaskSpec:

@@ -63,6 +63,11 @@ class Access(msgspec.Struct, frozen=True):
     advertised: str = ""
     """Where other machines dial, when it is not `address`; only in the manager's own home."""
 
+    def speaks_as(self) -> str:
+        """Return the role of this machine's user: `client`, or `viewer` where there is no key for more."""
+        has = {path.stem for path in (self.folder / "keys").glob("*.key")}
+        return "viewer" if "viewer" in has and has.isdisjoint(_STAND_INS["client"]) else "client"
+
     def keys(self, role: str) -> KeyPair:
         """Return this machine's key pair for a process of `role`; refuse when it has none."""
         for name in _STAND_INS[role]:
