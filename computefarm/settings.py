@@ -39,8 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Bytes of blobs that a worker keeps."""
     heartbeat_s: float = 2.0
     """Say something at least this often; three times as long in silence is taken for death."""
-    result_hold_s: float = 600.0
-    """How long a manager keeps the results of a client that went away."""
+    result_hold_s: float = 3600.0
+    """How long a worker holds results for a manager that is away."""
     log_limit: int = 64 * 1024**2
     """Bytes of output kept per task."""
     log_runs: int = 50

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import zmq
 
@@ -19,7 +20,7 @@ from computefarm.catalogue import Catalogue, probe_all
 from computefarm.core.versions import satisfies
 from computefarm.errors import FarmError, NothingOffers, Refused, UsageError
 from computefarm.home import Home, hostname
-from computefarm.host.running import Running, end
+from computefarm.host.running import Entry, Running
 from computefarm.messages import Offer
 from computefarm.sandbox.pool import SpawnerPool
 from computefarm.services.dialling import Dialler
@@ -46,6 +47,12 @@ PROGRAM = "cf-worker"
 NICE = 10
 """Of tasks on a machine that somebody may be using."""
 
+STOP, DRAIN = signal.SIGUSR2, signal.SIGUSR1
+"""What `cf-worker stop` and `drain` send: a worker told to end has not been killed, and exits with 0."""
+
+PATIENCE_S = 15.0
+"""How long `stop` waits: ending all tasks takes two seconds at most."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 log = logging.getLogger("computefarm.worker")
@@ -57,9 +64,9 @@ def main() -> int:
     home = Home.find(os.environ)
     try:
         if arguments.command == "stop":
-            return _end(home, arguments.name, signal.SIGTERM, "stopped")
+            return _end(home, arguments.name, STOP, "stopped")
         if arguments.command == "drain":
-            return _end(home, arguments.name, signal.SIGUSR1, "draining: it ends when its tasks have ended")
+            return _end(home, arguments.name, DRAIN, "draining: it ends when its tasks have ended")
         if arguments.probe:
             return _probe(home, arguments.capability)
         return _work(arguments, home, load_settings({"farm": arguments.farm}, os.environ, home))
@@ -124,19 +131,37 @@ def _probe(home: Home, names: list[str]) -> int:
 
 
 def _end(home: Home, name: str, number: signal.Signals, done: str) -> int:
-    workers = [entry for entry in Running(home).alive("worker") if name in ("", entry.name)]
+    """Tell the workers of this CF_HOME, or the one called `name`, to end; wait for those that end at once."""
+    running = Running(home).alive("worker")
+    # `status` shows a worker without a name of its own together with its process number.
+    workers = [entry for entry in running if name in ("", entry.name, f"{entry.name}.{entry.pid}")]
+    if not workers and name:
+        names = ", ".join(entry.name for entry in running) or "none"
+        raise UsageError(f"no worker named {name!r} runs here; there are: {names}")
     if not workers:
-        print("no worker runs here" + (f" under the name {name!r}" if name else ""))
+        print("no worker runs here")
         return 0
     for entry in workers:
-        if number == signal.SIGUSR1:
-            os.kill(entry.pid, number)
-        elif not end(entry):
-            raise FarmError(
-                f"worker {entry.name}, process {entry.pid}, does not end", hint=f"kill -9 {entry.pid}"
-            )
+        _signal(entry, number)
+    until = time.monotonic() + PATIENCE_S
+    for entry in workers:
+        while number == STOP and entry.alive:
+            if time.monotonic() >= until:
+                raise FarmError(
+                    f"worker {entry.name}, process {entry.pid}, does not end", hint=f"kill -9 {entry.pid}"
+                )
+            time.sleep(0.02)
         print(f"{entry.name}: {done}")
     return 0
+
+
+def _signal(entry: Entry, number: signal.Signals) -> None:
+    try:
+        os.kill(entry.pid, number)
+    except ProcessLookupError:
+        return  # it has just ended, which is what was wanted
+    except PermissionError as error:
+        raise Refused(f"worker {entry.name}, process {entry.pid}, belongs to another user") from error
 
 
 # --- working ------------------------------------------------------------------------------------------
@@ -155,6 +180,7 @@ def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     running = Running(home)
     # Before the farm is looked for, so that `stop` finds a worker that waits for one.
     name = _claim_name(running, arguments.name)
+    _end_while_waiting()
     try:
         with registered():
             access = _access(arguments, home, settings)
@@ -167,6 +193,8 @@ def _check(arguments: argparse.Namespace, slots: int) -> None:
     """Refuse numbers and names that no manager would take."""
     if slots < 1:
         raise UsageError(f"--slots {slots}: a worker needs at least one slot")
+    if arguments.tier < 0:
+        raise UsageError(f"--tier {arguments.tier}: 0 or more was expected; 0 is served first")
     if not 0 < arguments.weight < math.inf:
         raise UsageError(f"--weight {arguments.weight:g}: a number above 0 was expected; 1 is ordinary")
     if arguments.max_load is not None and not 0 < arguments.max_load < math.inf:
@@ -179,9 +207,15 @@ def _check(arguments: argparse.Namespace, slots: int) -> None:
         )
 
 
+def _end_while_waiting() -> None:
+    """Until the loop takes the signals over: end in order, so that nothing of this worker stays behind."""
+    for number, code in ((STOP, 0), (DRAIN, 0), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        signal.signal(number, lambda *_, code=code: sys.exit(code))
+
+
 def _requirements(wanted: list[str]) -> dict[str, str]:
     """Return the constraint on the version of each capability asked for."""
-    from computefarm.capability import parse_requirement
+    from computefarm.needs import parse_requirement
 
     return dict(parse_requirement(text) for text in wanted)
 
@@ -279,8 +313,11 @@ def _serve(
         facts=task_facts(register),
         quit=quit_,
         dialler=dialler,
+        result_hold_s=settings.result_hold_s,
     )
-    signals.on(signal.SIGUSR1, service.drain)
+    signals.on(STOP, loop.stop)
+    signals.on(DRAIN, service.drain)
+    _on_hangup(signals, service)
     loop.add(service)
     log.info("worker %s for farm %s at %s, %d slots", register.worker, access.farm, access.address, slots)
     if not arguments.no_monitor:
@@ -291,7 +328,15 @@ def _serve(
     finally:
         store.close()
         context.destroy(linger=100)
-    return exit_codes[0] if exit_codes else 0
+    if exit_codes:
+        return exit_codes[0]
+    return 128 + signals.received if signals.received else 0
+
+
+def _on_hangup(signals: Signals, service: WorkerService) -> None:
+    """Probe again on SIGHUP, as services do; but end with the terminal that the worker was started in."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):
+        signals.on(signal.SIGHUP, service.probe_again)
 
 
 def _start_monitor(farm: str, running: Running) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from computefarm.core.worker import (
+    RESULT_HOLD_S,
     LetGo,
     Quit,
     Recall,
@@ -32,6 +33,7 @@ from computefarm.messages import (
     Result,
     Welcome,
 )
+from computefarm.quantities import format_duration
 from computefarm.sandbox.pool import SpawnerPool
 from computefarm.store.blobs import BlobStore
 from computefarm.store.layout import PrivateDirs
@@ -81,8 +83,10 @@ class WorkerService:
         facts: Mapping[str, str],
         quit: Callable[[str, str], None],
         dialler: Dialler | None = None,
+        result_hold_s: float = RESULT_HOLD_S,
     ) -> None:
         self._register = register
+        self._result_hold_s = result_hold_s
         self._store = store
         self._directories = directories
         self._spawners = spawners
@@ -121,7 +125,13 @@ class WorkerService:
         self._loop = loop
         self._clock = loop.clock
         slots = self._register.slots
-        self._session = WorkerSession(self._register.worker, slots, now=loop.clock(), ahead=AHEAD * slots)
+        self._session = WorkerSession(
+            self._register.worker,
+            slots,
+            now=loop.clock(),
+            ahead=AHEAD * slots,
+            result_hold_s=self._result_hold_s,
+        )
         self._obey(self._session.offer(self._register, loop.clock()))
         self._transfer.attach(loop)
         self._oom = OomCounter(now=loop.clock())
@@ -222,6 +232,7 @@ class WorkerService:
 
     def probe_again(self) -> None:
         """Look again at everything this worker offers, or did."""
+        log.info("probing again")
         self._offering.check_all()
 
     def _reoffer(self, offers: tuple[Offer, ...]) -> None:
@@ -261,8 +272,17 @@ class WorkerService:
         assert self._down_since is not None
         event = self._complaint
         hint = f"; try: {event.hint}" if event.hint else ""
-        log.warning("not connected for %.0f s: %s; trying on%s", now - self._down_since, event.text, hint)
+        away_s = now - self._down_since
+        log.warning("not connected for %.0f s: %s; trying on%s%s", away_s, event.text, self._kept(), hint)
         self._next_complaint = now + SAY_AGAIN_S
+
+    def _kept(self) -> str:
+        """Return what is kept for a manager that is away, for people."""
+        going, held = len(self._session.running), len(self._session.unsettled)
+        if not going and not held:
+            return ""
+        hold = format_duration(self._result_hold_s)
+        return f"; {going} tasks go on, {held} results are held, each for {hold}"
 
     # --- from the parts ---
 
