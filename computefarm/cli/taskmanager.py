@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 
 import zmq
@@ -114,6 +116,7 @@ def _start(arguments: argparse.Namespace, home: Home, settings: Settings) -> int
 
 def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, running: Running) -> int:
     farm = open_farm(home, arguments.name)
+    _raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     end_ = ManagerEnd(context, farm.keys, farm.table)
     store = BlobStore(store_root(home), limit_bytes=settings.store_limit)
@@ -163,6 +166,13 @@ def _dialled(wanted: str, listening: Address) -> Address:
             hint=f"{PROGRAM} start … --address the-name-of-this-machine",
         )
     return address
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files as this user may have: each connection is one."""
+    with contextlib.suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _welcome(farm: Farm, listening: Address, dialled: Address) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from computefarm.codec import decode_action
 from computefarm.messages import Attempt as Past
 from computefarm.messages import (
     Declined,
@@ -19,6 +20,7 @@ from .commands import Keep, PeerId
 from .dispatch import Dispatch
 from .endings import Endings
 from .failures import KILLERS, LOSSES, honest, hopeless, of_kind, out_of_memory, tail_of
+from .outputs import stray_output
 from .quarantine import Quarantine
 from .state import Attempt, Avoidance, Task, TaskState, Withdrawn, Worker
 from .tables import Tables
@@ -57,6 +59,11 @@ class Accept:
         if attempt.result is not None:
             return  # a copy: its outputs are on their way
         result = honest(message.result)
+        if result.outputs and (stray := stray_output(result.outputs, decode_action(task.action).outputs)):
+            # None of it is kept: what else is in this result nobody should want to know.
+            text = f"the worker sent what it must not: {stray}"
+            self._tables.oddities.append((worker.peer, text))
+            result = Result(Outcome.FAILED, reason=text, kind="output")
         if task.cancelled is None and result.outcome is Outcome.SUCCEEDED:
             missing = self._wants.missing(entry.digest for entry in result.outputs)
             if missing:

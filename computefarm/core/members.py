@@ -49,9 +49,7 @@ class Members:
     ) -> bool:
         """Make a peer known and welcome it; return False when it was turned away."""
         if hello.protocol != PROTOCOL:
-            ours = f"this farm speaks protocol {PROTOCOL} (version {welcome.version})"
-            theirs = f"you speak {hello.protocol} (version {hello.version})"
-            self.turn_away(peer, "version", f"{ours}, {theirs}", now)
+            self.turn_away(peer, "version", _mismatch(hello, welcome), now)
             return False
         if role not in ROLES:
             self.turn_away(peer, "role", f"{role!r} is not a role", now)
@@ -270,6 +268,19 @@ class Members:
 
 def _same_process(old: Worker, peer: Peer) -> bool:
     return old.boot == peer.boot and (old.restored or old.owner == peer.owner)
+
+
+def _mismatch(hello: Hello, welcome: Welcome) -> str:
+    """Return which side is the older, and what to type there."""
+    newer, older = welcome.version, "this machine"
+    if hello.protocol > PROTOCOL:
+        newer, older = hello.version, "the manager's machine"
+    newer = "".join(letter for letter in newer if letter.isalnum() or letter in ".+-!")[:40]
+    return (
+        f"this farm speaks protocol {PROTOCOL} (version {welcome.version}), this machine {hello.protocol} "
+        f"(version {hello.version}): {older} is the older\n"
+        f"  pip install 'computefarm=={newer}'    # on {older}"
+    )
 
 
 def _fault(message: Register) -> str | None:

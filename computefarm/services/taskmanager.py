@@ -224,6 +224,10 @@ class TaskManagerService:
         now = self._clock()
         if now < self._report_at:
             return
+        for name, text in self.core.oddities():
+            peer = self._peers.get(name)
+            if peer is not None and peer.control is not None:
+                self._end.refuse(peer.control, text)
         refusals = self._end.refusals()
         for refusal in refusals:
             log.warning("%s", refusal)
