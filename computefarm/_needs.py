@@ -43,6 +43,10 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: bool = True
     sandbox: bool = False
     any_toolchain: bool = False
+    action: dict[str, Any] = msgspec.field(default_factory=dict)
+    """`name` and `values` of the capability's action that the commands came from; empty for free commands."""
+    depfile: str = ""
+    """Where the command writes, as a Makefile rule, which files it has read; one of the outputs."""
 
 
 def read(farm: Any) -> Needs:
@@ -62,12 +66,13 @@ def _checked(farm: Any) -> dict[str, Any]:
     for key in farm:
         if key not in Needs.__struct_fields__:
             raise UsageError(_unknown(str(key)))
-    arguments = {key: value for key, value in farm.items() if key != "version"}
+    own = {key: farm[key] for key in ("action", "depfile") if key in farm}
+    arguments = {key: value for key, value in farm.items() if key != "version" and key not in own}
     if version := farm.get("version", ""):
         if not isinstance(version, str) or version[0] not in "<>=!":
             raise UsageError(f"meta['farm'] has version {version!r}: expected a comparison such as '>=9'")
         arguments["capability"] += version
-    return needs(**arguments)[KEY]
+    return {**needs(**arguments)[KEY], **own}
 
 
 def _unknown(key: str) -> str:

@@ -1,7 +1,7 @@
 """Find the capability files, and find out which of them this machine can honour.
 
 Files are read from the package, then from the user's configuration, then from the project; a later file
-replaces an earlier one that describes the same capability.
+replaces an earlier one that describes the same capability, or adds to it if it says `extend: true`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from computefarm.capability import Capability, Command, VersionProbe, parse
+from computefarm.capability import Capability, Command, Probe, Variant, VersionProbe, extended, parse
 from computefarm.errors import CapabilityError, FarmError, UsageError
 from computefarm.home import Home
 from computefarm.messages import Offer
@@ -31,6 +31,8 @@ FOLDER = "capabilities"
 SUFFIXES = (".yaml", ".yml")
 FINGERPRINT_DIGITS = 16
 """Hex digits of a fingerprint: short enough to print, long enough never to meet another by chance."""
+VARIANT = "variant"
+"""The tag that says which variant of a capability a worker offers."""
 _T = TypeVar("_T")
 SHOWN = 120
 """Characters of a program's output that an error quotes."""
@@ -40,7 +42,17 @@ class Catalogue:
     """All capability files that apply here, by name."""
 
     def __init__(self, capabilities: Iterable[Capability] = ()) -> None:
-        self._by_name = {capability.capability: capability for capability in capabilities}
+        self._by_name: dict[str, Capability] = {}
+        for capability in capabilities:
+            name = capability.capability
+            if capability.extend:
+                if name not in self._by_name:
+                    raise CapabilityError(
+                        f"{capability.source}: says extend: true, but nothing describes {name!r} before it; "
+                        f"there are: {', '.join(sorted(self._by_name)) or 'none'}"
+                    )
+                capability = extended(self._by_name[name], capability)
+            self._by_name[name] = capability
 
     @classmethod
     def load(cls, home: Home | None = None, project: Path | None = None) -> Self:
@@ -210,25 +222,51 @@ class _Prober:
         self._missing: list[str] = []
 
     def probe(self) -> Probed:
+        """Say what can be offered: with the first variant, if there are some, that lacks nothing."""
+        variants = self._capability.variants
+        if not variants:
+            return self._with(None)
+        missing: list[str] = []
+        for variant in variants:
+            probed = self._with(variant)
+            if probed.offer is not None:
+                return probed
+            missing += [f"{variant.name}: {text}" for text in probed.missing]
+        return Probed(self._capability.capability, None, tuple(missing))
+
+    def _with(self, variant: Variant | None) -> Probed:
         """Run every program the capability names, side by side, and say everything that is missing."""
-        name = self._capability.capability
-        probes = self._capability.probe
-        asked = [one for _, one in probes.tags if not isinstance(one, str)]
-        asked += [one for one in self._capability.fingerprint if not isinstance(one, str)]
-        if probes.version is not None:
-            asked.append(probes.version)
+        capability, name = self._capability, self._capability.capability
+        extra = variant.probe if variant else Probe()
+        asked_version = extra.version or capability.probe.version
+        asked_tags = tuple({**dict(capability.probe.tags), **dict(extra.tags)}.items())
+        programs = capability.fingerprint + (variant.fingerprint if variant else ())
+        asked = [one for _, one in asked_tags if not isinstance(one, str)]
+        asked += [one for one in programs if not isinstance(one, str)]
+        if asked_version is not None:
+            asked.append(asked_version)
+        self._missing = []
+        for program in capability.requires + (variant.requires if variant else ()):
+            self._try(self._required, program)
         commands = {one.run for one in asked}
         with ThreadPoolExecutor(max_workers=max(1, len(commands)), thread_name_prefix="probe") as threads:
             self._printed = {command: threads.submit(self._run, command) for command in sorted(commands)}
-            version = self._try(self._ask, probes.version) if probes.version is not None else ""
-            tags = tuple(
-                (tag, one if isinstance(one, str) else self._try(self._ask, one)) for tag, one in probes.tags
-            )
-            identities = [self._try(self._identity, program) for program in self._capability.fingerprint]
+            version = self._try(self._ask, asked_version) if asked_version is not None else ""
+            tags = [
+                (tag, one if isinstance(one, str) else self._try(self._ask, one)) for tag, one in asked_tags
+            ]
+            identities = [self._try(self._identity, program) for program in programs]
         if self._missing:
             return Probed(name, None, tuple(dict.fromkeys(self._missing)))
-        memory = self._capability.resources.memory
-        return Probed(name, Offer(name, version, _fingerprint(name, version, identities), tags, memory))
+        if variant is not None:
+            tags.append((VARIANT, variant.name))
+            identities.append(variant.name)
+        resources = variant.resources if variant and variant.resources else capability.resources
+        fingerprint = _fingerprint(name, version, identities)
+        return Probed(name, Offer(name, version, fingerprint, tuple(sorted(tags)), resources.memory))
+
+    def _required(self, program: str) -> str:
+        return str(self._find(program))
 
     def _try(self, ask: Callable[[_T], str], about: _T) -> str:
         """Return the answer, or note what is missing and return nothing."""

@@ -19,7 +19,7 @@ FLOORS = {
     0: ("messages", "errors"),
     1: ("core", "codec", "capability", "needs", "_needs", "located", "quantities", "worker_api"),
     2: ("transport", "store", "sandbox", "logs", "host", "journal", "remote", "catalogue", "settings", "home"),
-    3: ("services",),
+    3: ("services", "farm"),
     4: ("backends", "testing"),
     5: ("majordomo",),
     6: ("cli",),

@@ -1,0 +1,68 @@
+"""`farm.action`: named actions as doit tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from computefarm import farm
+from computefarm.errors import UsageError
+from computefarm.needs import read_needs
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CF_HOME", str(tmp_path / "home"))
+
+
+def test_a_compile_as_a_task() -> None:
+    task = farm.action(
+        "gcc>=9", "compile", source=Path("src/a.c"), object="build/a.o", flags=["-O3"], inputs=["include/*.h"], cpus=2
+    )
+    assert task["actions"] == [
+        ["gcc", "-O3", "-MMD", "-MF", "build/a.o.d", "-c", "src/a.c", "-o", "build/a.o"]
+    ]
+    assert task["file_dep"] == ["src/a.c"]
+    assert task["targets"] == ["build/a.o", "build/a.o.d"]
+    asked = read_needs(task["meta"])
+    assert asked is not None
+    assert (asked.capability, asked.version, asked.cpus, asked.inputs) == ("gcc", ">=9", 2, ("include/*.h",))
+    assert asked.memory == 256 * 1024**2
+    assert asked.depfile == "build/a.o.d"
+    assert asked.action == {
+        "name": "compile",
+        "values": {"source": "src/a.c", "object": "build/a.o", "flags": ["-O3"]},
+    }
+
+
+def test_what_is_written_by_hand_into_meta_is_read_too() -> None:
+    task = farm.action("gcc", "link", objects=["a.o"], output="prog")
+    asked = read_needs({"farm": dict(task["meta"]["farm"])})
+    assert asked is not None
+    assert asked.action["name"] == "link"
+
+
+def test_the_projects_own_actions_are_found(tmp_path: Path) -> None:
+    (tmp_path / "capabilities").mkdir()
+    (tmp_path / "capabilities" / "mine.yaml").write_text(
+        "capability: gcc\nextend: true\nactions: {strip: {run: [strip, '{file}', -o, '{out}'], inputs: [file], outputs: [out]}}\n"
+    )
+    assert farm.action("gcc", "strip", file="a", out="b")["actions"] == [["strip", "a", "-o", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("capability", "name", "values", "message"),
+    [
+        ("gc", "compile", {}, "no capability file describes 'gc'"),
+        ("gcc", "complie", {}, "did you mean 'compile'?"),
+        ("gcc", "compile", {"source": "a.c", "objct": "a.o"}, "did you mean 'object'?"),
+        ("gcc", "compile", {"source": "a.c"}, "gcc.compile needs 'object'"),
+        ("gcc", "compile", {"source": "a.c", "object": "a.o", "cpus": 0}, "needs(cpus=0)"),
+    ],
+)
+def test_mistakes(capability: str, name: str, values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        farm.action(capability, name, **values)
+    assert message in str(caught.value)
