@@ -72,3 +72,35 @@ def test_history_keeps_every_field_but_the_output() -> None:
 
     for field in row.__struct_fields__:
         assert getattr(row, field) == ("/log" if field == "log_path" else getattr(record, field)), field
+
+
+def test_as_many_runs_are_kept_as_the_setting_says(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for number in range(5):
+        recorder = Recorder(state, tmp_path, "dodo.py", keep=3)
+        recorder.run_started(f"2026010{number}-000000-aaaa", 1, [], "local")
+        recorder.task_ended(TaskRecord("t", Outcome.SUCCEEDED, log=(HI,)))
+        recorder.run_ended(0)
+
+    kept = [f"2026010{number}-000000-aaaa" for number in (4, 3, 2)]
+    assert [run.run for run in History(state / FILE).recent()] == kept
+    assert sorted(path.name for path in (state / "runs").iterdir()) == kept[::-1]
+
+
+def test_a_run_that_goes_on_is_kept_however_many_come_after(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first = Recorder(state, tmp_path, "dodo.py", keep=1)
+    first.run_started("20260101-000000-aaaa", 1, [], "local")
+    first.task_printed("t", [HI])
+    for number in range(2, 5):
+        recorder = Recorder(state, tmp_path, "dodo.py", keep=1)
+        recorder.run_started(f"2026010{number}-000000-aaaa", 1, [], "local")
+        recorder.task_ended(TaskRecord("t", Outcome.SUCCEEDED, log=(HI,)))
+        recorder.run_ended(0)
+
+    assert (state / "runs" / "20260101-000000-aaaa").is_dir()
+    assert {run.run for run in History(state / FILE).recent()} == {
+        "20260101-000000-aaaa",
+        "20260104-000000-aaaa",
+    }
+    first.run_ended(0)
