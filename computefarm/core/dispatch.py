@@ -195,6 +195,9 @@ class Dispatch:
         skipped: list[tuple[float, int, Task]] = []
         placed = False
         while len(skipped) < LOOK_PAST and (task := self._queues.top(group)) is not None:
+            if skipped and skipped[-1][2] is task:
+                heapq.heappop(group.heap)  # it left the queue and came back: it is in the heap twice
+                continue
             willing = [w for w in workers if not _rests(task, w, now)] if task.avoid else workers
             worker = choose(group.queue.need, willing, now)
             if worker is not None:
