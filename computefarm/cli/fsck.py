@@ -6,7 +6,7 @@ import argparse
 import secrets
 from pathlib import Path
 
-from computefarm.errors import FarmError, Refused, UsageError
+from computefarm.errors import Refused, UsageError
 from computefarm.home import Home
 from computefarm.host.running import Running
 from computefarm.journal.folder import FolderLock, segment_paths
@@ -63,7 +63,7 @@ def explain(contents: Contents, farm: str) -> list[str]:
     """Return what is in a journal, for people."""
     lines = [f"journal of farm {farm!r} in {contents.folder}, lineage {contents.lineage or 'unknown'}"]
     for segment in contents.segments:
-        state = "closed" if segment.closed else "open: its manager was killed, or continued elsewhere"
+        state = "closed" if segment.closed else "not closed: its manager was killed"
         if segment.header is None:
             state = "unreadable"
         lines.append(f"  {segment.path.name}  {segment.records:,} records  {segment.size:,} bytes  {state}")
@@ -129,6 +129,6 @@ def _locked(folder: Path, farm: str, home: Home) -> FolderLock:
         alive = [entry.pid for entry in Running(home).alive("taskmanager") if entry.name == farm]
         who = f"process {alive[0]}" if alive else "another process"
         raise Refused(
-            f"the TaskManager of farm {farm!r} is running ({who}): {FarmError.__str__(error)}",
+            f"the journal of farm {farm!r} is in use: its TaskManager runs ({who})",
             hint=f"{PROGRAM} stop --name {farm}",
         ) from error

@@ -18,6 +18,7 @@ from computefarm.core.commands import (
 from computefarm.core.entries import JournalEntry
 from computefarm.journal.tasks import TaskJournal, take_stock
 from computefarm.journal.writer import Report, Synced
+from computefarm.messages import Halt, Run
 from computefarm.transport.mailbox import Mailbox
 
 from .loop import Loop
@@ -45,6 +46,9 @@ class Journalling:
         """A heap: by the record that must be synced first, then as they came."""
         self._count = 0
         self._synced = 0
+        self._last = 0
+        """The number of the last record."""
+        self._works = True
 
     def attach(self, loop: Loop) -> None:
         """Start the journal's thread."""
@@ -70,15 +74,25 @@ class Journalling:
     def record(self, record: Record) -> None:
         """Have this written down."""
         self._records.append(record)
+        self._last = record.number
         if record.urgent:
             self._urgent = True
 
     def hold(self, command: Send) -> bool:
-        """Keep `command` until it may be said; return False when that is now."""
-        if command.after <= self._synced:
+        """Keep `command` until it may be said; return False when that is now.
+
+        An attempt is started only when that is written down: a manager that is started again then knows who
+        has it, and waits for that worker instead of giving the task to the first one that comes. But a disk
+        that fails stops nothing that was accepted.
+        """
+        after = command.after
+        if isinstance(command.message, Run | Halt) and self._works and self._last > self._synced:
+            after = self._last
+            self._urgent = True
+        if after <= self._synced:
             return False
         self._count += 1
-        heapq.heappush(self._held, (command.after, self._count, command))
+        heapq.heappush(self._held, (after, self._count, command))
         return True
 
     @property
@@ -95,9 +109,10 @@ class Journalling:
 
     def flush(self) -> None:
         """Hand over what this turn has brought."""
-        if self._records:
+        if self._records or self._urgent:
             self._journal.append(self._records, self._urgent)
-            self._records, self._urgent = [], False
+            self._records = []
+        self._urgent = False
 
     def close(self, loop: Loop) -> None:
         """Write everything, and say what waited for that."""
@@ -116,7 +131,19 @@ class Journalling:
                 case Synced(number=number):
                     self._release(number)
                 case JournalFailed() | JournalWorks():
+                    self._works = isinstance(report, JournalWorks)
                     self._learn(report)
+                    if not self._works:
+                        self._let_go()
+
+    def _let_go(self) -> None:
+        """Say what waits for nothing but the word that it was begun."""
+        held, self._held = sorted(self._held), []
+        for after, count, command in held:
+            if command.after > self._synced:
+                self._held.append((after, count, command))
+            else:
+                self._say(command)
 
     def _release(self, number: int) -> None:
         self._synced = number
