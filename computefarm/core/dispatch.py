@@ -122,6 +122,11 @@ class Dispatch:
         epoch = self._tables.abroad(attempt.epoch)
         self._tables.say(peer, Halt(attempt.key, attempt.attempt, reason, unless_begun, epoch), now)
 
+    def unreserve(self, worker: Worker) -> None:
+        """A worker is anybody's again."""
+        worker.reserved = None
+        self.freed(worker)
+
     def resize(self, worker: Worker) -> None:
         """A worker's slots have changed: what must be alone on it takes all of them."""
         for attempt in worker.running.values():
@@ -256,6 +261,8 @@ class Dispatch:
         need = attempt.need
         attempt.backlog = False
         attempt.width = max(worker.slots, need.cpus) if need.exclusive else need.cpus
+        if worker.reserved is not None and worker.reserved == need and not attempt.adopted:
+            self.unreserve(worker)
         worker.running[attempt.key] = attempt
         worker.used += attempt.width
         worker.gpus_used += need.gpus

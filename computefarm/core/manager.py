@@ -66,6 +66,7 @@ from .entries import JournalEntry
 from .members import Members
 from .quarantine import Quarantine
 from .report import LOOKS, Report
+from .reservations import Reservations
 from .restoring import Restorer
 from .state import Peer, Worker
 from .tables import Tables
@@ -124,6 +125,7 @@ class TaskManager:
         self._dispatch = Dispatch(self._tables)
         self._wants = Wants(self._tables)
         parts = (self._tables, self._dispatch, self._wants)
+        self._reservations = Reservations(self._tables, self._dispatch)
         self._endings = Endings(*parts)
         self._accept = Accept(*parts, self._endings, Quarantine(self._dispatch))
         self._withdrawals = Withdrawals(*parts, self._endings, self._accept)
@@ -200,6 +202,7 @@ class TaskManager:
         """Return what time alone makes necessary."""
         self._withdrawals.expire(now)
         self._members.sweep(now)
+        self._reservations.review(now)
         self._dispatch.retry(now)
         self._dispatch.recall(now)
         self._sweep_at = now + self._heartbeat_s / 2
@@ -265,7 +268,7 @@ class TaskManager:
         )
 
     def was_given(self, peer: PeerId, key: TaskKey, attempt: int) -> bool:
-        """Return whether `peer` may speak of this attempt: it has or had it, or nobody knows of it any more."""
+        """Return whether `peer` may speak of this attempt: it has or had it, or nobody knows it any more."""
         task = self._tables.tasks.get(key)
         known = self._tables.peers.get(peer)
         if task is None or known is None or attempt > task.attempt:

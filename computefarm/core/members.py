@@ -17,7 +17,7 @@ from computefarm.messages import (
 )
 
 from .accept import Accept
-from .beats import FRESH_BEATS, GRACE_BEATS
+from .beats import FRESH_BEATS, GRACE_BEATS, HOST_BEATS
 from .commands import Drop, PeerId, Send
 from .dispatch import Dispatch
 from .state import Peer, Session, Worker
@@ -189,6 +189,16 @@ class Members:
         for session in list(tables.sessions.values()):
             if not session.peer and not session.closed and now >= session.expires_at:
                 self.close(session, now)
+        self._forget_hosts(now)
+
+    def _forget_hosts(self, now: float) -> None:
+        """Forget hosts that nobody works on and nobody reports any more."""
+        working = {worker.host.host for worker in self._tables.workers.values()}
+        for host in list(self._tables.hosts.values()):
+            if host.host in working or host.seen_at is None or (host.report and not host.stale(now)):
+                host.seen_at = now
+            elif now >= host.seen_at + HOST_BEATS * self._tables.heartbeat_s:
+                del self._tables.hosts[host.host]
 
     # --- inside ---------------------------------------------------------------------------------------
 

@@ -31,6 +31,10 @@ NOT_OFFERED = frozenset({"capability", "version", "fingerprint", "tag"})
 """Kinds of refusals that say the worker does not offer what is needed."""
 
 
+WAITS_FOR_OTHERS = frozenset({"busy", "memory", "gpus"})
+"""Kinds of refusals that end by themselves when other tasks do."""
+
+
 def mismatch(need: Need, offer: Offer | None, platform: str) -> Refusal | None:
     """Return why `offer` is not what `need` asks for, or None."""
     if offer is None:

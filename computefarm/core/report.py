@@ -118,7 +118,7 @@ class Report:
         queue = group.queue
         refusals = self._refusals(queue.need, now)
         # A worker that is only busy takes the task when it is done: that is a queue, not an obstacle.
-        if any(said is None or said.kind == "busy" for _, said in refusals):
+        if any(said is None or said.kind in ("busy", "reserved") for _, said in refusals):
             if group.notice is not None:
                 group.notice = None
                 self._say(group, self._tables.queues.tasks(group), (), now)
@@ -135,7 +135,7 @@ class Report:
     def _say(self, group: Group, tasks: list[Task], obstacles: tuple[Obstacle, ...], now: float) -> None:
         queue = group.queue
         numbers = tuple(task.number for task in tasks)
-        offered = bool(queue.offering)
+        offered = bool(queue.able)  # a worker that is too small for it will not grow
         waiting = Waiting(group.session.name, numbers, queue.need, obstacles, offered, queue.ever)
         self._tables.say(group.session.peer, waiting, now)
 
@@ -259,8 +259,17 @@ def _obstacles(refusals: list[tuple[Worker, Refusal | None]]) -> tuple[Obstacle,
         entries[said.place, name] = (said.kind in NOT_OFFERED, obstacle)
     if not refusals:
         return (Obstacle("host", "manager", "no worker is connected"),)
-    ordered = sorted(entries.values(), key=lambda entry: (entry[0], entry[1].name))
+    largest = _largest(refusals)
+    ordered = sorted(entries.values(), key=lambda entry: (entry[0], entry[1].name != largest, entry[1].name))
     return tuple(obstacle for _, obstacle in ordered[:OBSTACLES])
+
+
+def _largest(refusals: list[tuple[Worker, Refusal | None]]) -> str:
+    """Return the largest of the workers that offer what is needed, if all of them are too small."""
+    offering = [(worker, said) for worker, said in refusals if said and said.kind not in NOT_OFFERED]
+    if any(said.kind != "size" for _, said in offering):
+        return ""
+    return max(((w.slots, w.memory, w.gpus, w.name) for w, _ in offering), default=(0, 0, 0, ""))[3]
 
 
 def _host_status(host: Host, now: float, works: bool) -> HostStatus:

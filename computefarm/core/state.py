@@ -98,6 +98,8 @@ class Host(msgspec.Struct, gc=False):
     report: LoadReport | None = None
     reported_at: float = 0.0
     reporter: PeerId = ""
+    seen_at: float | None = None
+    """When it last had a worker or a report."""
     ledger: Ledger = msgspec.field(default_factory=Ledger)
 
     def stale(self, now: float) -> bool:

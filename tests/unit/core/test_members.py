@@ -253,3 +253,15 @@ def test_a_worker_may_change_what_it_offers() -> None:
     farm.say("w1", replace(REGISTER, offers=(Offer("gcc", "12"),)))
 
     assert farm.run().name == "t1"
+
+
+def test_a_host_that_nobody_works_on_or_reports_is_forgotten_after_an_hour() -> None:
+    farm = Farm().client().worker(host="h1").load("h2", 0.1)
+    farm.say("w1", Goodbye()).say("m-h2", Goodbye())
+    for _ in range(1799):
+        farm.alive("c1").at(farm.now + 2)
+    assert set(farm.manager._tables.hosts) == {"h1", "h2"}
+
+    farm.alive("c1").at(farm.now + 5)
+
+    assert farm.manager._tables.hosts == {}

@@ -79,7 +79,7 @@ def test_a_task_too_big_for_every_worker_is_said() -> None:
 
     (said,) = farm.told("c1", Waiting)
     assert said.obstacles == (Obstacle("worker", "w1", "has 2 slots, needs 4"),)
-    assert said.offered
+    assert (said.offered, said.ever) == (False, True)
 
 
 def test_status_counts_hosts_workers_and_tasks() -> None:
