@@ -43,6 +43,8 @@ class Bridge(Observer):
         self.heard = threading.Event()
         """Set when the farm has said what it offers, or that it cannot be used."""
         self.error: FarmError | None = None
+        self.waiting: set[threading.Event] = set()
+        """Set when the farm cannot be used: whoever waits for an answer waits in vain."""
 
     def flush(self) -> None:
         """Hand over what this turn has gathered."""
@@ -93,7 +95,8 @@ class Bridge(Observer):
     def broken(self, error: FarmError) -> None:
         """Remember it for whoever waits, and pass it on."""
         self.error = error
-        self.heard.set()
+        for event in (self.heard, *tuple(self.waiting)):
+            event.set()
         # At once: the loop may never turn again.
         self.flush()
         self._sink(Broken(error))
@@ -124,48 +127,13 @@ def orders(submissions: Sequence[Submission]) -> list[Order]:
     ]
 
 
-def question(client: ClientService, about: str, task: str = "", session: str | None = None) -> Answer:
-    """Ask the manager and wait for the answer; callable from any thread but the loop's."""
-    return answer_to(lambda then: client.ask(about, task, then, session))
-
-
-def answer_to(ask: Callable[[Callable[[Answer], None]], None]) -> Answer:
-    """Call `ask` with what takes the answer, and wait for it."""
-    box: list[Answer] = []
-    ready = threading.Event()
-
-    def then(answer: Answer) -> None:
-        box.append(answer)
-        ready.set()
-
-    ask(then)
-    if not ready.wait(ANSWER_S):
-        raise Unreachable(
-            f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status"
-        )
-    return box[0]
-
-
-def status_of(client: ClientService) -> Status:
-    """Return the farm's state."""
-    status = question(client, "status").status
-    assert status is not None
-    return status
-
-
-def explanation_of(client: ClientService, task: int) -> Explanation:
-    """Return what the manager knows of a task of this session."""
-    explanation = question(client, "explain", str(task)).explanation
-    assert explanation is not None
-    return explanation
-
-
 class ClientBackend:
     """What both backends do alike: hand wishes to a client's loop on a thread, and end that thread."""
 
     stop_s = 5.0
     """How long a clean end may take; then the process ends anyway."""
 
+    _bridge: Bridge
     _client: ClientService
     _context: zmq.Context[zmq.Socket[bytes]]
     _loop: Loop
@@ -183,11 +151,40 @@ class ClientBackend:
 
     def status(self) -> Status:
         """Return the farm's state."""
-        return status_of(self._client)
+        status = self.question("status").status
+        assert status is not None
+        return status
 
     def explain(self, task: int) -> Explanation:
         """Return what the manager knows of a task of this run."""
-        return explanation_of(self._client, task)
+        explanation = self.question("explain", str(task)).explanation
+        assert explanation is not None
+        return explanation
+
+    def question(self, about: str, task: str = "", session: str | None = None) -> Answer:
+        """Ask the manager and wait for the answer; callable from any thread but the loop's."""
+        return self.answer_to(lambda then: self._client.ask(about, task, then, session))
+
+    def answer_to(self, ask: Callable[[Callable[[Answer], None]], None]) -> Answer:
+        """Call `ask` with what takes the answer, and wait for it; raise what makes it impossible."""
+        box: list[Answer] = []
+        ready = threading.Event()
+
+        def then(answer: Answer) -> None:
+            box.append(answer)
+            ready.set()
+
+        self._bridge.waiting.add(ready)
+        try:
+            ask(then)
+            ready.wait(0.0 if self._bridge.error else ANSWER_S)
+        finally:
+            self._bridge.waiting.discard(ready)
+        if box:
+            return box[0]
+        raise self._bridge.error or Unreachable(
+            f"the TaskManager did not answer within {ANSWER_S:.0f} s", hint="cf-taskmanager status"
+        )
 
     def close(self) -> None:
         """Say goodbye, end what this backend started, join the thread; harmless when repeated."""

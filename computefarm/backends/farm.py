@@ -20,7 +20,7 @@ from computefarm.transport.farms import Access
 from computefarm.transport.reach import why_unreachable
 
 from .base import Offered, Sink
-from .bridge import Bridge, ClientBackend, answer_to, question, run_guarded
+from .bridge import Bridge, ClientBackend, run_guarded
 
 CONNECT_S = 5.0
 """How long the first answer of a manager may take."""
@@ -88,15 +88,15 @@ class FarmBackend(ClientBackend):
 
     def explain_name(self, task: str, session: str = "") -> Explanation:
         """Return what the manager knows of a task, by name, in one session or (empty) in whichever it is."""
-        explanation = question(self._client, "explain", task, session).explanation
+        explanation = self.question("explain", task, session).explanation
         assert explanation is not None
         return explanation
 
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the runs of this key that the farm knows."""
-        return question(self._client, "sessions").sessions or ()
+        return self.question("sessions").sessions or ()
 
     def cancel_run(self, session: str, tasks: Sequence[str], reason: str) -> int:
         """Cancel tasks of a run by name, or all; return how many there were that had not ended."""
-        answer = answer_to(lambda then: self._client.cancel_run(session, tasks, reason, then))
+        answer = self.answer_to(lambda then: self._client.cancel_run(session, tasks, reason, then))
         return answer.cancelled or 0

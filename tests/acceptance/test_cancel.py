@@ -245,8 +245,8 @@ def test_a_run_is_cancelled_from_another_machine_with_the_same_key(
     second = work.start(place.here)
     until(lambda: len(work.living()) == 4, "running tasks", work.said)
     identity = place.here.json("history", cwd=work.folder)["run"]
-    refused = stranger.majordomo("cancel", "--run", identity, cwd=tmp_path, code=3)
-    assert "no run" in refused
+    refused = stranger.majordomo("cancel", "--run", identity, cwd=tmp_path, code=6)
+    assert "belongs to somebody else" in refused
     assert len(work.living()) == 4
     work.gate.touch()
     assert second.wait(20) == 0, work.said()
