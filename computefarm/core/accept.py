@@ -31,6 +31,9 @@ REST_S = 1.0
 
 REST_MAX_S = 60.0
 
+ENDS = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMEOUT)
+"""What an attempt can come to by itself."""
+
 WORKERS_OWN = ("missing-tool", "preparation")
 """Kinds of refusals that look like the worker's doing."""
 
@@ -146,10 +149,8 @@ class Accept:
                 task.killers += (process,)
         if task.cancelled is not None:
             self._endings.end_cancelled(task, now)
-        elif (text := hopeless(task)) is not None:
-            self._give_up(task, f"{text}: {reason}", worker, now)
         else:
-            self._dispatch.requeue(task, now)
+            self._again_or_never(task, reason, worker, now)
 
     def give_back(self, attempt: Attempt, now: float) -> None:
         """An attempt turned out never to have reached its worker, or to have been dropped there."""
@@ -205,6 +206,11 @@ class Accept:
         self._settle(worker.peer, attempt.key, attempt.attempt, attempt.epoch, now)
 
     def _take(self, task: Task, attempt: Attempt, worker: Worker, result: Result, now: float) -> None:
+        if task.cancelled is None and result.outcome not in ENDS:
+            # Ended there, by a Halt that came too late for the attempt to be ours again, or with the worker.
+            self._remember(task, attempt, worker, "lost", result.reason, result.run_s, result.kind)
+            self._again_or_never(task, result.reason, worker, now)
+            return
         tail = tail_of(result)
         self._remember(
             task, attempt, worker, result.outcome.value, result.reason, result.run_s, result.kind, tail
@@ -325,6 +331,13 @@ class Accept:
         task.avoid[worker] = Avoidance(until, times, reason)
 
     # --- inside ---------------------------------------------------------------------------------------
+
+    def _again_or_never(self, task: Task, reason: str, worker: Worker, now: float) -> None:
+        """Let a task whose attempt was lost wait for another one, unless it has been lost too often."""
+        if (text := hopeless(task)) is not None:
+            self._give_up(task, f"{text}: {reason}", worker, now)
+        else:
+            self._dispatch.requeue(task, now)
 
     def _give_up(self, task: Task, reason: str, worker: Worker, now: float) -> None:
         result = Result(Outcome.LOST, reason=reason, kind="worker-lost")

@@ -249,3 +249,15 @@ def test_a_result_of_an_attempt_given_up_but_not_replaced_is_taken() -> None:
         Outcome.SUCCEEDED,
         ["succeeded"],
     )
+
+
+def test_an_attempt_that_nobody_cancelled_but_was_stopped_all_the_same_is_made_again() -> None:
+    farm = Farm().client().worker().submit(1)
+    run = farm.run()
+
+    farm.finish(run, Result(Outcome.CANCELLED, reason="given to others"))
+
+    assert farm.told("c1", Done) == []
+    farm.finish(farm.run())
+    done = farm.done()
+    assert [past.outcome for past in done.attempts] == ["lost", "succeeded"]
