@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import SIGKILL
 
 import msgspec
 
@@ -52,7 +53,9 @@ class Failures:
             return
         peak = max(event.peak_memory, execution.peak)
         if self._oom.moved() and (verdict := out_of_memory(action, event, text, peak)) is not None:
-            then(with_outcome(result, *verdict[:2], kind=verdict.kind, peak_memory=peak))
+            # What the shell made of it, 137, is nobody's exit code.
+            facts = {"kind": verdict.kind, "peak_memory": peak, "exit_code": None, "signal": SIGKILL.value}
+            then(with_outcome(result, verdict.outcome, verdict.reason, **facts))
             return
         if self._disk.guilty(says_full(text)):
             then(with_outcome(result, result.outcome, self._disk.full(), kind="disk-full"))
