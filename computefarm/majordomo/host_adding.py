@@ -315,7 +315,7 @@ class Adding:
         for note in done["notes"]:
             self._say(f"note: {note}")
         if done["how"] == "keeper":
-            line = units.crontab_line(done["again"], host.environ)
+            line = units.crontab_line(done["again"])
             self._say(
                 f"note: after a reboot they are not started again, unless you type this there:\n  {line}"
             )
@@ -335,7 +335,9 @@ class Adding:
         while time.monotonic() < until:
             for worker in self._farm.status().workers:
                 if worker.host == host.host and worker.worker not in known and worker.state != "silent":
-                    self._say(f"worker {worker.worker} has {plural(worker.slots, 'slot')} and is {worker.state}")
+                    self._say(
+                        f"worker {worker.worker} has {plural(worker.slots, 'slot')} and is {worker.state}"
+                    )
                     return
             time.sleep(0.1)
         state = look(far, facts.config, self._farm, host)["services"]

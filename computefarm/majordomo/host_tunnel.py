@@ -18,6 +18,8 @@ from computefarm.transport.addresses import Address
 from .host_farm import is_any
 
 UP_S = 20.0
+TRIES = 2
+"""What was refused that often at the start stays refused."""
 
 
 class Tunnel:
@@ -54,8 +56,9 @@ class Tunnel:
         """Return when one gets `through` it; raise with ssh's own words otherwise."""
         until = time.monotonic() + UP_S
         while not through():
-            if time.monotonic() > until:
-                lines = [line for line in self.state()["lines"] if " KEEPER " not in line]
+            state = self.state()
+            if time.monotonic() > until or any(one["restarts"] >= TRIES for one in state["services"]):
+                lines = [line for line in state["lines"] if " KEEPER " not in line]
                 said = lines[-1] if lines else "nothing answers at its far end"
                 raise Unreachable(
                     f"the tunnel to {target.where} does not come up: {said}",
@@ -75,7 +78,7 @@ class Tunnel:
     def crontab_line(self) -> str:
         """Return what to type here so that it comes back after a reboot; empty when there is none."""
         again = self.state().get("again")
-        return units.crontab_line(again, {}) if again else ""
+        return units.crontab_line(again) if again else ""
 
     def stop(self) -> bool:
         """End it; tell whether there was one."""

@@ -68,13 +68,12 @@ class Facts(msgspec.Struct, frozen=True):
     machine: str
     system: str
     processor: str
-    path: str
     client: str
     """This machine's address, as seen from there; empty when unknown."""
     pythons: tuple[tuple[str, str], ...]
     """Version and path of each that was found."""
     environ: dict[str, str]
-    """`CF_HOME` and the XDG folders, where set."""
+    """What commands there are run with: `PATH`, and `CF_HOME` and the XDG folders where set."""
     data: str
     """Where the program goes."""
     config: str
@@ -118,7 +117,8 @@ def read_facts(said: str, cf_home: str = "") -> Facts:
             f"it did not say its {', '.join(missing)}: is the login shell there one that runs commands?"
         )
     home = told["home"]
-    environ = {
+    environ = {"PATH": told["path"]} if told.get("path") else {}
+    environ |= {
         f"XDG_{key.upper()}_HOME": value
         for key in ("data", "config", "state", "cache")
         if (value := told.get(f"xdg_{key}", "")).startswith("/")
@@ -143,7 +143,6 @@ def read_facts(said: str, cf_home: str = "") -> Facts:
         machine=told.get("machine", ""),
         system=told["system"],
         processor=told["processor"],
-        path=told.get("path", ""),
         client=told.get("connection", "").partition(" ")[0],
         pythons=tuple(dict.fromkeys(pythons)),
         environ=environ,

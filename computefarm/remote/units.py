@@ -89,9 +89,8 @@ def _plain(text: str) -> str:
     return text.replace("%", "%%").replace("\n", " ")
 
 
-def crontab_line(command: str, environ: Mapping[str, str]) -> str:
+def crontab_line(command: str) -> str:
     """Return what to type there so that `command` is started after a reboot."""
-    words = "".join(f"{key}={shlex.quote(value)} " for key, value in sorted(environ.items()))
     # A bare percent sign would end the command there.
-    entry = f"@reboot {words}{command}".replace("%", "\\%")
+    entry = f"@reboot {command}".replace("%", "\\%")
     return f"(crontab -l 2>/dev/null; echo {shlex.quote(entry)}) | crontab -"

@@ -52,7 +52,13 @@ def build_wheel() -> Wheel:
     stem = f"{NAME}-{installed.version}"
     about = f"{stem}.dist-info"
     files = dict(_files())
-    files[f"{about}/METADATA"] = (installed.read_text("METADATA") or "").encode()
+    # A checkout that is in the path itself is known by its egg-info, which has another name for it.
+    told = installed.read_text("METADATA") or installed.read_text("PKG-INFO")
+    if not told:
+        raise FarmError(
+            "this installation has lost its metadata", hint="pip install -e .    # in the checkout"
+        )
+    files[f"{about}/METADATA"] = told.encode()
     files[f"{about}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
     files[f"{about}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: computefarm\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

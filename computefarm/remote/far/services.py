@@ -98,9 +98,13 @@ class Services:
                 # Spelled `main` by older releases too.
                 systemctl("kill", "--kill-who=main", "--signal=SIGUSR1", f"{name}.service")
         else:
-            pid, mark = read_state(self._state).get("keeper", (0, ""))
-            if same(pid, mark):
-                os.kill(pid, signal.SIGUSR1)
+            told = read_state(self._state)
+            keeper = told.get("keeper", (0, ""))
+            # Where the keeper was killed its children can be told themselves.
+            orphans = [told.get("children", {}).get(name, (0, "")) for name in names]
+            for pid, mark in [keeper] if same(*keeper) else orphans:
+                if same(pid, mark):
+                    os.kill(pid, signal.SIGUSR1)
         until = time.monotonic() + patience_s
         while self._running(spec, names):
             if time.monotonic() >= until:
