@@ -58,6 +58,8 @@ class Queues:
             self.busy[queue.number] = queue
         heapq.heappush(group.heap, (-task.priority, task.key, task))
         group.waiting += 1
+        if task.key > group.newest:
+            group.newest = task.key
         self.waiting += 1
         task.queued = True
         return group

@@ -106,7 +106,7 @@ class Report:
             unheard, self._tables.unheard = self._tables.unheard, {}
             for queue in unheard.values():
                 for group in list(queue.groups.values()):
-                    if not queue.ever:
+                    if not queue.ever and group.notice is None:  # `look` tells of those that follow
                         self._notify(group, now)
 
     def deadline(self) -> float | None:
@@ -124,9 +124,12 @@ class Report:
                 self._say(group, self._tables.queues.tasks(group), (), now)
             return
         kinds = frozenset((worker.name, said.kind) for worker, said in refusals if said is not None)
+        told = group.notice if group.notice is not None and group.notice.kinds == kinds else None
+        if told is not None and group.newest <= told.newest:
+            return  # with a million waiting tasks it matters not to look at each
         tasks = self._tables.queues.tasks(group)
-        if group.notice is not None and group.notice.kinds == kinds:
-            tasks = [task for task in tasks if task.key > group.notice.newest]
+        if told is not None:
+            tasks = [task for task in tasks if task.key > told.newest]
         if tasks:
             newest = max(task.key for task in tasks)
             group.notice = Notice(kinds, newest)

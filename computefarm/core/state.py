@@ -275,6 +275,8 @@ class Group(msgspec.Struct, eq=False):
     waiting: int = 0
     since: float = 0.0
     """When it last got better: a task was placed, or the first one came."""
+    newest: TaskKey = 0
+    """The highest key that ever waited here."""
     notice: Notice | None = None
 
 
