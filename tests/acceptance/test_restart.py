@@ -62,6 +62,7 @@ class Build:
         self.said = folder.with_suffix(".said")
         (folder / "dodo.py").write_text(DODO.format(log=str(self.log), many=many, wait=wait))
         self.many = many
+        self.runs: list[subprocess.Popen[bytes]] = []
 
     def executed(self) -> list[str]:
         """Return the actions begun so far."""
@@ -78,7 +79,7 @@ class Build:
     def start(self, machine: Any) -> subprocess.Popen[bytes]:
         """Run it beside the test."""
         with self.said.open("ab") as said:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 ["majordomo", "run"],
                 cwd=self.folder,
                 env=machine.environ,
@@ -86,6 +87,25 @@ class Build:
                 stderr=said,
                 start_new_session=True,
             )
+        self.runs.append(run)
+        return run
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., Build]]:
+    """Make builds whose runs end with the test."""
+    made: list[Build] = []
+
+    def make(folder: Path, many: int, wait: str = "0.02") -> Build:
+        made.append(one := Build(folder, many, wait))
+        return one
+
+    yield make
+    for one in made:
+        for run in one.runs:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
 
 
 @pytest.fixture
@@ -142,32 +162,40 @@ def killed_at(farm: Any, build: Build, moments: list[int], until: Callable[..., 
 
 
 def test_killed_at_many_moments_nothing_is_lost_or_done_twice(
-    farm: Any, tmp_path: Path, until: Callable[..., None], undisturbed: Callable[[int], dict[str, bytes]]
+    farm: Any,
+    build: Callable[..., Build],
+    tmp_path: Path,
+    until: Callable[..., None],
+    undisturbed: Callable[[int], dict[str, bytes]],
 ) -> None:
     expected = undisturbed(40)
     made = farm(2, "shell", slots=2)
-    build = Build(tmp_path / "stormy", 40)
-    killed_at(made, build, [1, 5, 14, 20, 33, 45, 60, 75, 80], until)
-    assert build.products() == expected
-    assert sorted(build.executed()) == build.every_action()
+    one = build(tmp_path / "stormy", 40)
+    killed_at(made, one, [1, 5, 14, 20, 33, 45, 60, 75, 80], until)
+    assert one.products() == expected
+    assert sorted(one.executed()) == one.every_action()
     assert "from the journal" in made.here.logs()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_a_hundred_random_moments(
-    farm: Any, tmp_path: Path, until: Callable[..., None], undisturbed: Callable[[int], dict[str, bytes]]
+    farm: Any,
+    build: Callable[..., Build],
+    tmp_path: Path,
+    until: Callable[..., None],
+    undisturbed: Callable[[int], dict[str, bytes]],
 ) -> None:
     seed = int(os.environ.get("CF_SEED", random.randrange(10**6)))
     print("seed", seed)
     many = 400
     expected = undisturbed(many)
     made = farm(2, "shell", slots=2)
-    build = Build(tmp_path / "stormy", many)
+    one = build(tmp_path / "stormy", many)
     moments = sorted(random.Random(seed).sample(range(1, 2 * many), 100))
-    killed_at(made, build, moments, until)
-    assert build.products() == expected
-    assert sorted(build.executed()) == build.every_action(), f"seed {seed}"
+    killed_at(made, one, moments, until)
+    assert one.products() == expected
+    assert sorted(one.executed()) == one.every_action(), f"seed {seed}"
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
@@ -205,20 +233,20 @@ def test_what_ended_meanwhile_is_taken(farm: Any, project: Any, until: Callable[
 
 
 def test_what_was_accepted_is_done_without_its_client(
-    farm: Any, tmp_path: Path, until: Callable[..., None]
+    farm: Any, build: Callable[..., Build], tmp_path: Path, until: Callable[..., None]
 ) -> None:
     made = farm(1, "shell")
-    build = Build(tmp_path / "left", 6, wait="0.3")
-    run = build.start(made.here)
-    until(lambda: len(build.executed()) >= 2, "two actions", made.logs)
+    one = build(tmp_path / "left", 6, wait="0.3")
+    run = one.start(made.here)
+    until(lambda: len(one.executed()) >= 2, "two actions", made.logs)
     kill(made)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     restart(made)
     # What had been submitted, the first row, goes on; what depends on it had not been.
-    until(lambda: len(build.executed()) >= 6, "the first row", made.logs)
-    said = made.here.majordomo("run", cwd=build.folder)
-    assert sorted(build.executed()) == build.every_action(), said
+    until(lambda: len(one.executed()) >= 6, "the first row", made.logs)
+    said = made.here.majordomo("run", cwd=one.folder)
+    assert sorted(one.executed()) == one.every_action(), said
 
 
 def test_without_its_journal_it_is_another_manager(
@@ -237,10 +265,12 @@ def test_without_its_journal_it_is_another_manager(
     finish(run, work.log, made)
 
 
-def test_damage_is_refused_explained_and_mended(farm: Any, tmp_path: Path) -> None:
+def test_damage_is_refused_explained_and_mended(
+    farm: Any, build: Callable[..., Build], tmp_path: Path
+) -> None:
     made = farm(1, "shell")
-    build = Build(tmp_path / "some", 10, wait="0")
-    made.here.majordomo("run", cwd=build.folder)
+    one = build(tmp_path / "some", 10, wait="0")
+    made.here.majordomo("run", cwd=one.folder)
     running = made.here.call("cf-taskmanager", "fsck", cwd=tmp_path)
     assert running.returncode == 6
     assert f"process {made.manager.pid}" in running.stderr
@@ -248,7 +278,7 @@ def test_damage_is_refused_explained_and_mended(farm: Any, tmp_path: Path) -> No
     fine = made.here.call("cf-taskmanager", "fsck", cwd=tmp_path)
     assert fine.returncode == 0, fine.stdout + fine.stderr
     assert "in order" in fine.stdout
-    assert "0 tasks" in fine.stdout
+    assert "0 waiting, 0 running" in fine.stdout
 
     path = min(journal(made).glob("*.journal"))
     data = bytearray(path.read_bytes())
@@ -270,8 +300,8 @@ def test_damage_is_refused_explained_and_mended(farm: Any, tmp_path: Path) -> No
     assert [kept.read_bytes() for kept in journal(made).glob(f"damaged-*/{path.name}")] == [bytes(data)]
     assert made.here.call("cf-taskmanager", "fsck", cwd=tmp_path).returncode == 0
     restart(made)
-    (build.folder / "all.txt").unlink()
-    made.here.majordomo("run", cwd=build.folder)
+    (one.folder / "all.txt").unlink()
+    made.here.majordomo("run", cwd=one.folder)
 
 
 @pytest.fixture
@@ -310,17 +340,18 @@ def fill(path: Path) -> None:
 def test_a_full_disk_is_told_and_outlived(
     farm: Any,
     project: Any,
+    build: Callable[..., Build],
     tmp_path: Path,
     until: Callable[..., None],
     small_disk: Callable[[Path], Path],
 ) -> None:
     disk = small_disk(tmp_path / "farm0" / "here" / "state" / "journal")
-    made = farm(1, "shell")
+    made = farm(1, "shell", slots=2)
     work = project()
     run = work.start(made.here)
     until(lambda: len(work.processes()) == 2, "task", work.said)
     fill(disk / "junk")
-    late = Build(tmp_path / "late", 3, wait="0")
+    late = build(tmp_path / "late", 60, wait="0")  # more than the last page has room for
     second = late.start(made.here)
     until(lambda: "No space left" in made.here.logs(), "word of the full disk", made.logs)
     assert "No space left" in made.here.majordomo("status", cwd=tmp_path)
