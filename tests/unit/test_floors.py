@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     0: ("messages", "errors"),
     1: ("core", "codec", "capability", "needs", "_needs", "located", "quantities", "worker_api"),
-    2: ("transport", "store", "sandbox", "logs", "host", "journal", "remote", "catalogue", "settings", "home"),
+    2: ("transport", "store", "sandbox", "logs", "host", "journal", "remote", "catalogue", "problem", "settings", "home"),
     3: ("services", "farm"),
     4: ("backends", "testing"),
     5: ("majordomo",),

@@ -1,0 +1,424 @@
+"""From a description to tasks: parameters, combinations, references, actions."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from computefarm.capability import ActionError, Capability, expand
+from computefarm.capability.expanding import inside
+from computefarm.errors import UsageError
+from computefarm.located import Located
+from computefarm.needs import needs, parse_requirement
+
+from .schema import NEEDS
+from .templates import Scope, filled, plain, references
+from .validate import unknown
+from .words import Planned, Problem, ProblemError
+
+Glob = Callable[[str], list[str]]
+"""Returns the project's files that match a pattern, sorted."""
+
+FindCapability = Callable[[str], Capability]
+"""Returns the capability of a name; raises `UsageError` with the nearest names."""
+
+MOST = 200_000
+"""Tasks of one problem."""
+
+OWN = frozenset(
+    {"capability", "action", "run", "foreach", "exclude", "name", "platforms", "after", "summary", *NEEDS}
+)
+"""Keys of a task that are not parameters of its action."""
+
+
+def plan(
+    problem: Problem, overrides: Mapping[str, str], capability: FindCapability, glob: Glob
+) -> list[Planned]:
+    """Return all tasks, each after those whose outputs it refers to.
+
+    `overrides` are parameters as the command line gave them. Raises `ProblemError`.
+    """
+    params = _params(problem, overrides)
+    planner = _Planner(problem, params, capability, glob)
+    for name in _in_order(problem):
+        planner.add(name)
+    _check_after(problem)
+    return [task for tasks in planner.planned.values() for task in tasks]
+
+
+def groups(problem: Problem) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Return the groups, and what is done by default; every name in them is known."""
+    known = {*problem.tasks, *problem.groups}
+    found = {name: _names(value, known) for name, value in problem.groups.items()}
+    default = _names(problem.default, known) if problem.default is not None else ()
+    return found, default
+
+
+def _names(value: Located, known: Iterable[str]) -> tuple[str, ...]:
+    items = value.items() if isinstance(value.value, list) else [value]
+    for item in items:
+        if item.text() not in known:
+            near = get_close_matches(item.text(), list(known), n=1)
+            guess = f"; did you mean `{near[0]}`?" if near else ""
+            raise item.error(f"no task or group is called `{item.text()}`{guess}")
+    return tuple(item.text() for item in items)
+
+
+def _check_after(problem: Problem) -> None:
+    known = {*problem.tasks, *problem.groups}
+    for task in problem.tasks.values():
+        if "after" in task.mapping():
+            _names(task.mapping()["after"], known)
+
+
+# --- parameters ---------------------------------------------------------------------------------------
+
+
+def _params(problem: Problem, overrides: Mapping[str, str]) -> dict[str, Any]:
+    for name in overrides:
+        if name not in problem.params:
+            near = get_close_matches(name, problem.params, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(problem.params) or "none"
+            raise ProblemError(f"-p {name}: {problem.source} has no such parameter; it has: {known}{guess}")
+    values: dict[str, Any] = {}
+    for name, default in problem.params.items():
+        if name in overrides:
+            values[name] = _override(name, default, overrides[name])
+        else:
+            values[name] = filled(default, Scope(values))
+    return values
+
+
+def _override(name: str, default: Located, text: str) -> Any:
+    """Return what the command line gave, in the shape of the default."""
+    match default.value:
+        case bool():
+            if text.lower() not in ("true", "false"):
+                raise ProblemError(f"-p {name}={text}: expected true or false")
+            return text.lower() == "true"
+        case int() | float():
+            try:
+                return int(text) if isinstance(default.value, int) else float(text)
+            except ValueError as error:
+                raise ProblemError(f"-p {name}={text}: expected a number, as its default is") from error
+        case list():
+            return [item for item in text.split(",") if item]
+        case _:
+            return text
+
+
+# --- order --------------------------------------------------------------------------------------------
+
+
+def _in_order(problem: Problem) -> list[str]:
+    """Return the tasks' names, each after those it refers to."""
+    uses: dict[str, dict[str, Located]] = {}
+    for name, task in problem.tasks.items():
+        variables = task.mapping()["foreach"].mapping() if "foreach" in task.mapping() else {}
+        uses[name] = {
+            other: place
+            for place, other, _ in references(task)
+            if other in problem.tasks and other not in variables
+        }
+    order: dict[str, None] = {}
+    for name in problem.tasks:
+        _visit(name, uses, order, ())
+    return list(order)
+
+
+def _visit(
+    name: str, uses: Mapping[str, Mapping[str, Located]], order: dict[str, None], path: tuple[str, ...]
+) -> None:
+    # A stack of our own would read worse; a description has hundreds of tasks, not thousands.
+    if name in order:
+        return
+    for other, place in uses[name].items():
+        if other == name or other in path:
+            circle = [*path[path.index(other) :], name, other] if other in path else [name, name]
+            raise place.error(f"tasks need one another's outputs in a circle: {' needs '.join(circle)}")
+        _visit(other, uses, order, (*path, name))
+    order[name] = None
+
+
+# --- tasks --------------------------------------------------------------------------------------------
+
+
+class _Item(msgspec.Struct):
+    """One combination of a task's variables."""
+
+    names: dict[str, Any]
+    files: tuple[str, ...]
+    """Values that are files: what the task reads."""
+    platform: str
+    label: str
+
+
+class _Planner:
+    """Plans one task after the other."""
+
+    def __init__(
+        self, problem: Problem, params: Mapping[str, Any], capability: FindCapability, glob: Glob
+    ) -> None:
+        self._problem = problem
+        self._params = params
+        self._capability = capability
+        self._glob = glob
+        self.planned: dict[str, list[Planned]] = {}
+        self._platforms: dict[str, list[str]] = {}
+        self._made: dict[str, str] = {}
+        """Which task makes which file."""
+
+    def add(self, basename: str) -> None:
+        """Plan the tasks of one entry."""
+        value = self._problem.tasks[basename]
+        fields = value.mapping()
+        if ("action" in fields) == ("run" in fields):
+            both = "has both action and run" if "run" in fields else "has neither action nor run"
+            raise value.error(f"{both}: give one of them")
+        requirement, capability = self._requirement(fields["capability"])
+        items = self._items(value, fields)
+        self.planned[basename], self._platforms[basename] = [], []
+        names = self._labels(value, fields, items)
+        for item, name in zip(items, names, strict=True):
+            task = self._task(basename, name, value, item, requirement, capability)
+            self._claim(task, value)
+            self.planned[basename].append(task)
+            self._platforms[basename].append(item.platform)
+            if sum(len(tasks) for tasks in self.planned.values()) > MOST:
+                raise value.error(f"more than {MOST} tasks")
+
+    def _requirement(self, value: Located) -> tuple[str, Capability]:
+        text = value.text()
+        try:
+            name, _ = parse_requirement(text)
+            return text, self._capability(name)
+        except UsageError as error:
+            raise value.error(str(error)) from error
+
+    def _claim(self, task: Planned, value: Located) -> None:
+        for target in task.targets:
+            other = self._made.setdefault(target, task.full_name)
+            if other != task.full_name:
+                raise value.error(
+                    f"{target} is made by {other} already: two tasks cannot make one file"
+                )
+
+    # --- variables ---
+
+    def _items(self, value: Located, fields: Mapping[str, Located]) -> list[_Item]:
+        platforms = self._texts(fields["platforms"], Scope(self._params)) if "platforms" in fields else [""]
+        variables = fields["foreach"].mapping() if "foreach" in fields else {}
+        items: list[_Item] = []
+        for platform in platforms:
+            choices = {
+                name: self._choices(name, choice, fields, platform) for name, choice in variables.items()
+            }
+            for values in itertools.product(*choices.values()):
+                names: dict[str, Any] = dict(zip(choices, (text for text, _ in values), strict=True))
+                if platform:
+                    names["platform"] = platform
+                files = tuple(text for text, is_file in values if is_file)
+                label = "-".join([*(str(text) for text, _ in values), *([platform] if platform else [])])
+                items.append(_Item(names, files, platform, label))
+        return items
+
+    def _choices(
+        self, name: str, choice: Located, fields: Mapping[str, Located], platform: str
+    ) -> list[tuple[Any, bool]]:
+        if name in self._params or name in self._problem.tasks or name == "platform":
+            raise choice.error(f"`{name}` is the name of something else; call the variable differently")
+        scope = self._scope({}, platform)
+        texts = filled(choice, scope)
+        excluded = self._texts(fields["exclude"], scope) if "exclude" in fields else []
+        left_out = {path for pattern in excluded for path in [pattern, *self._glob(pattern)]}
+        made = set(scope.used)
+        found: list[tuple[Any, bool]] = []
+        for text in texts if isinstance(texts, list) else [texts]:
+            if isinstance(text, str) and any(sign in text for sign in "*?["):
+                self._inside(choice, text)
+                paths = self._glob(text)
+                if not paths:
+                    raise choice.error(f"no file matches {text}")
+                found += [(path, True) for path in paths if path not in left_out]
+            elif text not in left_out:
+                found.append((text, text in made))
+        if not found:
+            raise choice.error(f"nothing is left for `{name}` to stand for")
+        return found
+
+    def _labels(self, value: Located, fields: Mapping[str, Located], items: list[_Item]) -> list[str]:
+        """Return a name for each task: as told, else the values, short where that tells them apart."""
+        if "foreach" not in fields and "platforms" not in fields:
+            return [""]
+        if "name" in fields:
+            names = [
+                self._text(fields["name"], self._scope(item.names, item.platform)) for item in items
+            ]
+            place = fields["name"]
+        else:
+            names = [posixpath.splitext(posixpath.basename(item.label))[0] for item in items]
+            if len(set(names)) < len(names) or any(len(item.names) > 1 for item in items):
+                names = [item.label for item in items]
+            place = value
+        for name in names:
+            if not name or name.startswith(("-", "_")) or "=" in name:
+                raise place.error(f"{name!r} is no name for a task; say how each is called with name:")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise place.error(f"several tasks are called {twice!r}; say how each is called with name:")
+        return names
+
+    # --- one task ---
+
+    def _scope(self, names: Mapping[str, Any], platform: str) -> Scope:
+        return Scope(
+            {**self._params, **names},
+            tuple(self._problem.tasks),
+            lambda place, task, key: self._outputs(place, task, key, platform),
+            [],
+        )
+
+    def _outputs(self, place: Located, task: str, key: str, platform: str) -> list[str]:
+        """Return the paths that `{task.key}` stands for; of the same platform where both have several."""
+        tasks = self.planned[task]
+        of = self._platforms[task]
+        if platform and platform in of:
+            tasks = [one for one, its in zip(tasks, of, strict=True) if its == platform]
+        paths: list[str] = []
+        for one in tasks:
+            value = one.targets if key in ("", "outputs") else one.values.get(key)
+            if value is None:
+                known = (*one.values, "outputs")
+                raise place.error(f"{{{task}.{key}}}: {unknown(key, known)}")
+            paths += [value] if isinstance(value, str) else value
+        # The list of what a compiler read is nobody's input.
+        return [path for path in paths if not (key in ("", "outputs") and path.endswith(".d"))]
+
+    def _task(
+        self, basename: str, name: str, value: Located, item: _Item, requirement: str, capability: Capability
+    ) -> Planned:
+        fields = value.mapping()
+        scope = self._scope(item.names, item.platform)
+        own = self._own(value, fields, scope, requirement, item.platform)
+        given = {key: filled(child, scope) for key, child in fields.items() if key not in OWN}
+        place = f"{value.source}:{value.line}:{value.column}"
+        common: dict[str, Any] = {
+            "basename": basename, "name": name, "requirement": requirement, "place": place,
+            "after": tuple(self._texts(fields["after"], scope)) if "after" in fields else (),
+            "summary": self._text(fields["summary"], scope) if "summary" in fields else "",
+        }  # fmt: skip
+        if "action" in fields:
+            return self._action(value, fields, scope, own, given, capability, common)
+        return self._command(value, fields, scope, own, given, item, common)
+
+    def _action(
+        self, value: Located, fields: Mapping[str, Located], scope: Scope, own: dict[str, Any],
+        given: dict[str, Any], capability: Capability, common: dict[str, Any],
+    ) -> Planned:  # fmt: skip
+        action = self._text(fields["action"], scope)
+        template = capability.actions.get(action)
+        if template is not None:
+            for key in given:
+                if key not in template.params:
+                    raise fields[key].error(unknown(key, (*template.params, *sorted(OWN))))
+            for name in template.params:
+                # A variable with the parameter's name is its value, unless it is given.
+                if name not in given and name in scope.names and name not in self._params:
+                    given[name] = scope.names[name]
+        given = {key: self._single(fields.get(key, value), template, key, one) for key, one in given.items()}
+        try:
+            made = expand(capability, action, given, cpus=own.get("cpus", 0))
+        except ActionError as error:
+            place = fields.get(error.key, value) if error.key else fields["action"]
+            raise place.error(str(error)) from error
+        return Planned(
+            action=action, commands=made.commands, own=own,
+            values=self._told(made.values, capability, action),
+            file_dep=tuple(dict.fromkeys([*made.inputs, *scope.used])), targets=made.outputs, **common,
+        )  # fmt: skip
+
+    def _told(self, values: Mapping[str, Any], capability: Capability, action: str) -> dict[str, Any]:
+        """Return what others may refer to: what was given, and defaults of outputs."""
+        template = capability.actions[action]
+        defaults = {
+            name: template.params[name].default
+            for name in template.outputs
+            if not template.params[name].required
+        }
+        return {**defaults, **values}
+
+    def _single(self, place: Located, template: Any, key: str, value: Any) -> Any:
+        """Return the only item of a list where one value belongs."""
+        parameter = template.params.get(key) if template is not None else None
+        if parameter is None or parameter.many or not isinstance(value, list):
+            return value
+        if len(value) != 1:
+            raise place.error(f"expected one value for `{key}`, got {len(value)}")
+        return value[0]
+
+    def _command(
+        self, value: Located, fields: Mapping[str, Located], scope: Scope, own: dict[str, Any],
+        given: dict[str, Any], item: _Item, common: dict[str, Any],
+    ) -> Planned:  # fmt: skip
+        for key in given:
+            raise fields[key].error(unknown(key, tuple(sorted(OWN))))
+        run = filled(fields["run"], scope)
+        command: str | tuple[str, ...]
+        command = tuple(plain(word) for word in run) if isinstance(run, list) else plain(run)
+        if not command:
+            raise fields["run"].error("the command is empty")
+        outputs = own.pop("outputs", [])
+        targets = [path for path in outputs if not path.endswith("/") and not any(s in path for s in "*?[")]
+        rest = [path for path in outputs if path not in targets]
+        if rest:
+            own["outputs"] = rest
+        files = tuple(dict.fromkeys([*item.files, *scope.used]))
+        return Planned(
+            action="", commands=(command,), own=own, values={"outputs": targets}, file_dep=files,
+            targets=tuple(self._inside(fields["outputs"], path) for path in targets), **common,
+        )  # fmt: skip
+
+    # --- values ---
+
+    def _own(
+        self, value: Located, fields: Mapping[str, Located], scope: Scope, requirement: str, platform: str
+    ) -> dict[str, Any]:
+        """Return the arguments of `needs`, checked one by one so that the wrong one can be named."""
+        own: dict[str, Any] = {}
+        for key in NEEDS:
+            if key not in fields:
+                continue
+            given = filled(fields[key], scope)
+            if key in ("inputs", "outputs", "pass_env", "host_files") and not isinstance(given, list):
+                given = [given]
+            try:
+                needs(requirement, **{key: given})
+            except UsageError as error:
+                _, _, text = str(error).partition("): ")
+                raise fields[key].error(text or str(error)) from error
+            own[key] = given
+        if platform:
+            own["tags"] = {**own.get("tags", {}), "platform": platform}
+        return own
+
+    def _texts(self, value: Located, scope: Scope) -> list[str]:
+        found = filled(value, scope)
+        return [plain(item) for item in found] if isinstance(found, list) else [plain(found)]
+
+    def _text(self, value: Located, scope: Scope) -> str:
+        found = filled(value, scope)
+        if isinstance(found, list):
+            raise value.error(f"expected one text, got a list of {len(found)}")
+        return plain(found)
+
+    def _inside(self, place: Located, path: str) -> str:
+        try:
+            return inside(f"`{place.field.rpartition('.')[2]}`", path)
+        except ActionError as error:
+            raise place.error(str(error)) from error
