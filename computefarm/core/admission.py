@@ -156,11 +156,8 @@ class Admission:
         """A client cannot deliver inputs: its tasks that need them fail, those of others ask elsewhere."""
         for digest in digests:
             for task in self._wants.waiting_for(digest):
-                while task.state is TaskState.WAITING and task.session.peer == peer:
-                    entry = self._alone(task, peer, now)
-                    self._endings.end(entry, _unreadable(task, digest), now)
-                    if entry is task:
-                        break
+                if task.state is TaskState.WAITING:
+                    self._fail_for(peer, task, digest, now)
         self._wants.moved()
 
     # --- inside ---------------------------------------------------------------------------------------
@@ -241,6 +238,8 @@ class Admission:
             leader.followers = []
         leader.followers.append(task.key)
         task.leader = key
+        if leader.lacking and not leader.session.peer:
+            self._wants.moved()  # its own client is away, but this one may have what is missing
         return True
 
     def _looking(self, key: int) -> Task | None:
@@ -259,17 +258,19 @@ class Admission:
         else:
             self._dispatch.enter(task, now)
 
-    def _alone(self, task: Task, peer: PeerId, now: float) -> Task:
-        """Return the entry to end for a task that fails for its own client only."""
-        followers = task.followers or []
-        others = [key for key in followers if self._tables.tasks[key].session.peer != peer]
-        if not others:
-            return task
-        followers.remove(others[0])
-        followers.insert(0, others[0])
-        entry = self._withdrawals.detach(task, now)
-        entry.leader = 0
-        return entry
+    def _fail_for(self, peer: PeerId, task: Task, digest: Digest, now: float) -> None:
+        """End those of the clients' tasks that share this run and are `peer`'s."""
+        result = _unreadable(task, digest)
+        for key in list(task.followers or ()):
+            follower = self._tables.tasks[key]
+            if follower.session.peer == peer:
+                self._withdrawals.detach(follower, now)
+                follower.leader = 0
+                self._endings.end(follower, result, now)
+        if task.session.peer == peer:
+            entry = self._withdrawals.detach(task, now)
+            entry.leader = 0
+            self._endings.end(entry, result, now)
 
 
 def _plain(need: Need) -> Need:

@@ -159,10 +159,11 @@ class Members:
     def close(self, session: Session, now: float) -> None:
         """Nobody will ask for this session's tasks again: cancel and forget them."""
         session.closed = True
-        for key in list(session.tasks.values()):
-            task = self._tables.tasks.get(key)
-            if task is None:
+        for number in list(session.tasks):  # not by key: a task may leave its entry to another one's
+            key = session.tasks.get(number)
+            if key is None:
                 continue
+            task = self._tables.tasks[key]
             if task.done is not None:
                 self._withdrawals.taken(session, (task.number,), now)
             else:

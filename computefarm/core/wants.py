@@ -123,4 +123,7 @@ class Wants:
         if task.live is not None:
             worker = self._tables.workers.get(task.live.worker)
             return worker.peer if worker is not None else ""
-        return task.session.peer
+        if task.session.peer or not task.followers:
+            return task.session.peer
+        sharing = (self._tables.tasks[key].session.peer for key in task.followers)
+        return next((peer for peer in sharing if peer), "")

@@ -3,9 +3,22 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from computefarm.core.commands import LookUp, NotFound, Vanished
-from computefarm.messages import Absent, Cancel, Done, FileEntry, Need, Outcome, Run, Submit, Taken, Want
+from computefarm.core.commands import Gone, LookUp, NotFound, Vanished
+from computefarm.messages import (
+    Absent,
+    Cancel,
+    Done,
+    FileEntry,
+    Need,
+    Outcome,
+    Run,
+    Submit,
+    Taken,
+    TaskSpec,
+    Want,
+)
 from computefarm.testing.farm import Farm, action, failure, spec, success
+from computefarm.testing.invariants import check
 
 A, B = b"a" * 32, b"b" * 32
 OUT = FileEntry("o", b"o" * 32, 1)
@@ -198,3 +211,42 @@ def test_needs_of_one_submission_are_told_apart() -> None:
     )
 
     assert farm.run().name == "t1"
+
+
+# --- clients that come and go -------------------------------------------------------------------------------
+
+
+def common(number: int) -> TaskSpec:
+    files = (FileEntry("i", bytes([5]) * 32, 1),)
+    return spec(number, action=action("same", inputs=files), read_cache=True)
+
+
+def test_who_shares_the_run_of_an_absent_client_is_asked_for_the_inputs() -> None:
+    farm = Farm(cache=True).client().submit(common(1)).learn(Gone("c1"))
+
+    farm.client("c2").submit(common(1), session="s2", client="c2")
+
+    assert farm.told("c2", Want) == [Want((bytes([5]) * 32,))]
+    farm.worker().arrive(bytes([5]) * 32).finish(farm.run())
+    assert farm.done("c2").result.outcome is Outcome.SUCCEEDED
+
+
+def test_inputs_that_nobody_who_is_there_has_fail_the_tasks_of_those_who_are() -> None:
+    farm = Farm(cache=True).client().submit(common(1)).learn(Gone("c1"))
+    farm.client("c2").submit(common(1), session="s2", client="c2")
+
+    farm.say("c2", Absent((bytes([5]) * 32,)))
+
+    assert farm.done("c2").result.outcome is Outcome.FAILED
+    assert farm.manager.explain("s1", "t1").state == "waiting"
+    check(farm.manager)
+
+
+def test_all_tasks_of_a_client_that_left_end_even_when_they_share_a_run() -> None:
+    farm = Farm(cache=True).client().submit(common(1), common(2)).learn(Gone("c1"))
+    farm.client("c2").submit(common(1), session="s2", client="c2")
+    for second in range(1, 40):
+        farm.alive("c2").at(float(second))
+
+    assert set(farm.manager._tables.sessions) == {"s2"}
+    check(farm.manager)
