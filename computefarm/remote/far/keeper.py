@@ -168,6 +168,7 @@ class Keeper:
         told = {
             "keeper": (os.getpid(), identity(os.getpid())),
             "children": children,
+            "unstarted": [k.name for k in self._kept if not k.mark],
             "restarts": {k.name: k.restarts for k in self._kept},
             "ended": {k.name: k.ended for k in self._kept if k.process is None},
         }

@@ -175,10 +175,13 @@ class Services:
                 start_new_session=True,
             )
         until = time.monotonic() + START_S
-        while len(read_state(self._state).get("children", {})) < len(spec["services"]):
-            if keeper.poll() is not None or time.monotonic() >= until:
+        while not (told := read_state(self._state)) or told["unstarted"]:
+            if told or keeper.poll() is not None or time.monotonic() >= until:
+                self._stop_keeper()
+                keeper.kill()
+                keeper.wait()
                 raise ServiceError("\n".join(["the services did not start:", *self._lines()[-5:]]))
-            time.sleep(0.05)
+            time.sleep(0.02)
         # It outlives us; nobody will wait for it, and that is meant.
         keeper.returncode = 0
 
