@@ -60,10 +60,10 @@ def rewrite(
     options_of: Callable[[str], Sequence[Option]],
     exists: Callable[[str], bool] = os.path.isfile,
 ) -> list[str]:
-    """Return `arguments` with a leading dodo file turned into `-f FILE`, and `-p K=V` into doit's own `K=V`.
+    """Return `arguments` in doit's words: a leading dodo file or description is `-f FILE`, `-p K=V` is `K=V`.
 
     `options_of` returns a command's options, to tell an option's value from the first word.
-    Raises `UsageError` for a problem description and for a `-p` that is not `NAME=VALUE`.
+    Raises `UsageError` for a description that is not there and for a `-p` that is not `NAME=VALUE`.
     """
     words = list(arguments)
     command, at = "run", 0
@@ -78,12 +78,9 @@ def rewrite(
     line.take_options()
     if line.rest and not line.given & {"-f", "--file"}:
         first = line.rest[0]
-        if first.endswith((".yaml", ".yml")):
-            raise UsageError(
-                f"{first}: problem descriptions come in a later version; this one runs dodo files",
-                hint=f"majordomo {command} dodo.py",
-            )
-        if first.endswith(".py") and exists(first):
+        if first.endswith((".yaml", ".yml")) and not exists(first):
+            raise UsageError(f"{first}: there is no such problem description", hint="ls *.yaml")
+        if first.endswith((".py", ".yaml", ".yml")) and exists(first):
             line.options += ["-f", line.rest.pop(0)]
             # Options may follow the file: `run dodo.py -n 4 task`.
             line.take_options()

@@ -17,6 +17,7 @@ from typing import Any
 from doit.action import CmdAction
 from doit.cmd_base import (
     Command,
+    DodoTaskLoader,
     DoitCmdBase,
     NamespaceTaskLoader,
     opt_backend,
@@ -103,6 +104,7 @@ class Own(DoitCmdBase):
         # Thousands of tasks are made and none is garbage: collecting meanwhile only costs time.
         gc.disable()
         try:
+            self._choose_loader(str(params.get("dodoFile")))
             self.loader.setup(params)
             if isinstance(self.loader, NamespaceTaskLoader):
                 self.loader.namespace = quick(self.loader.namespace)
@@ -120,6 +122,13 @@ class Own(DoitCmdBase):
                 return self._call(params, args)
         finally:
             gc.enable()
+
+    def _choose_loader(self, file: str) -> None:
+        """Take tasks from a problem description if that is what was named."""
+        if file.endswith((".yaml", ".yml")) and type(self.loader) is DodoTaskLoader:
+            from .problem_tasks import ProblemLoader
+
+            self.loader: Any = ProblemLoader()
 
     def _prepare(self, params: Any, args: list[str]) -> None:
         self.check_minversion(params.get("minversion"))

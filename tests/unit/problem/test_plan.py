@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ FILES = ("src/a.c", "src/b.c", "src/main.c", "src/deep/c.c", "include/x.h", "doc
 def glob(pattern: str) -> list[str]:
     """Match as the shell does: a star stops at a slash, two stars do not."""
     regex = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-    return sorted(name for name in FILES if re.fullmatch(regex, name) or fnmatch.fnmatchcase(name, pattern) and "*" not in pattern)
+    return sorted(name for name in FILES if re.fullmatch(regex, name) or (fnmatch.fnmatchcase(name, pattern) and "*" not in pattern))
 
 
 def planned(
