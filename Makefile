@@ -4,6 +4,7 @@
 #   make test    run the tests
 #   make check   lint, types and tests: what a change must pass
 #   make slow    the long tests
+#   make simulate  100 000 random worlds (SEEDS=0:100000 JOBS=2): hours of faults in half an hour
 #   make bench   ratios against ninja, make and doit on this machine
 #   make clean   remove .venv and everything built
 
@@ -18,7 +19,7 @@ IN_DEMO := cd $(DEMO) && CF_HOME="$$PWD/home" $(abspath $(BIN))/majordomo
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test slow lint check bench clean
+.PHONY: demo test slow simulate lint check bench clean
 
 demo: $(VENV)/.installed
 	@command -v gcc >/dev/null || { echo "make demo compiles C: install gcc (Debian: sudo apt install gcc)" >&2; exit 1; }
@@ -40,6 +41,11 @@ test: $(VENV)/.tested
 
 slow: $(VENV)/.tested
 	$(PYTEST) -x -m slow || test $$? -eq 5  # 5: there are none
+
+SEEDS ?= 0:100000
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+simulate: $(VENV)/.tested
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -31,7 +31,6 @@ from computefarm.journal.writer import Synced
 from computefarm.messages import (
     PROTOCOL,
     Action,
-    Answer,
     Ask,
     FileEntry,
     Finished,
@@ -116,7 +115,9 @@ class Farm:
         self.obey(self.watch(self.core.receive, peer, decoded[0], self.now))
 
     def connect(self, name: str, role: str, boot: str = "1") -> None:
-        self.obey(self.watch(self.core.connect, name, role, Hello(PROTOCOL, "1", role, name + boot), self.now))
+        self.obey(
+            self.watch(self.core.connect, name, role, Hello(PROTOCOL, "1", role, name + boot), self.now)
+        )
 
     def obey(self, commands: list[Command]) -> None:
         records = []
@@ -141,12 +142,15 @@ class Farm:
         name = f"w{number}"
         self.connect(name, "worker", boot)
         offers = (Offer("gcc", "12.2.0", "f" * 64),)
-        self.hand_in(name, Register(name, f"h{number}", name, "linux", self.slots, offers, cpus=self.slots, running=running))
+        self.hand_in(
+            name,
+            Register(name, f"h{number}", name, "linux", self.slots, offers, cpus=self.slots, running=running),
+        )
 
-    def submit(self, tasks: int) -> None:
+    def submit(self, first: int, last: int) -> None:
         need = (Need("gcc", ">=9"),)
-        for start in range(0, tasks, BATCH):
-            batch = tuple(spec(n) for n in range(start, min(tasks, start + BATCH)))
+        for start in range(first, last, BATCH):
+            batch = tuple(spec(n) for n in range(start, min(last, start + BATCH)))
             self.hand_in("client", Submit("s", need, batch))
 
     def finish(self, count: int) -> None:
@@ -197,16 +201,28 @@ def measure(tasks: int, hosts: int, slots: int, folder: Path) -> Iterator[tuple[
     farm.connect("client", "client")
     for number in range(hosts):
         farm.register(number)
-    yield f"{hosts} workers connect and register", f"{(farm.watch.take() + farm.wire.take()) * 1e6 / hosts:.0f} µs each"
+    yield (
+        f"{hosts} workers connect and register",
+        f"{(farm.watch.take() + farm.wire.take()) * 1e6 / hosts:.0f} µs each",
+    )
     before = resident()
     total = tasks + hosts * slots
     wall = time.monotonic()
-    farm.submit(total)
+    farm.submit(0, hosts * slots)
+    spent = farm.watch.take() + farm.wire.take()
+    yield (
+        "submit to an idle farm, until it is full: core, codec",
+        f"{spent * 1e6 / (hosts * slots):.0f} µs/task",
+    )
+    farm.submit(hosts * slots, total)
     core, wire = farm.watch.take(), farm.wire.take()
-    yield "submit: core", f"{core * 1e6 / total:.1f} µs/task"
-    yield "submit: codec, queue of the journal", f"{wire * 1e6 / total:.1f} µs/task"
+    yield "submit to a full farm: core", f"{core * 1e6 / tasks:.1f} µs/task"
+    yield "submit: codec, queue of the journal", f"{wire * 1e6 / tasks:.1f} µs/task"
     wait(farm.core._tables._records)
-    yield "submit: until all is on the disk (wall, the test's own work included)", f"{time.monotonic() - wall:.1f} s"
+    yield (
+        "submit: until all is on the disk (wall, the test's own work included)",
+        f"{time.monotonic() - wall:.1f} s",
+    )
     yield "memory", f"{(resident() - before) / total:.0f} B/task"
     del wall
     finishes = min(FINISHES, tasks)
@@ -262,7 +278,10 @@ def restart(
     core, wire = farm.watch.take(), farm.wire.take()
     adopted = sum(len(attempts) for attempts in running.values())
     here = sum(len(worker.running) for worker in farm.core._tables.workers.values())
-    yield f"storm: {hosts} workers with {adopted:,} attempts", f"{core:.2f} s core, {wire:.2f} s codec; {here:,} adopted or placed"
+    yield (
+        f"storm: {hosts} workers with {adopted:,} attempts",
+        f"{core:.2f} s core, {wire:.2f} s codec; {here:,} adopted or placed",
+    )
     yield "storm: told", f"{farm.sent:,} messages, {farm.sent_bytes / 1e6:.1f} MB"
     farm.connect("client", "client")
     start = time.monotonic()
@@ -271,7 +290,10 @@ def restart(
     for first in range(total - again, total, BATCH):
         farm.hand_in("client", Submit("s", need, tuple(spec(n) for n in range(first, first + BATCH))))
     core, wire = farm.watch.take(), farm.wire.take()
-    yield "the client submits all again: core, codec", f"{core * 1e6 / again:.1f}, {wire * 1e6 / again:.1f} µs/task"
+    yield (
+        "the client submits all again: core, codec",
+        f"{core * 1e6 / again:.1f}, {wire * 1e6 / again:.1f} µs/task",
+    )
     journal.close()
 
 

@@ -7,6 +7,7 @@ of fault that it fails without; `--without loss,crash` leaves out the kinds name
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import re
 import subprocess
@@ -59,8 +60,15 @@ def version() -> str:
     """Return the commit that was tried, for the report of a failure."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "../../computefarm", "."], capture_output=True, text=True, check=True)
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "../../computefarm", "."],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return "an unknown commit"
     return f"commit {commit.stdout.strip()}{' with changes' if changed.stdout.strip() else ''}"
@@ -72,8 +80,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="one world")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
-    parser.add_argument("--shrink", action="store_true", help="leave out every kind of fault that a failure does not need")
-    parser.add_argument("--without", default="", metavar="KIND,…", help=f"kinds of faults to leave out: {' '.join(KINDS)}")
+    parser.add_argument(
+        "--shrink", action="store_true", help="leave out every kind of fault that a failure does not need"
+    )
+    parser.add_argument(
+        "--without", default="", metavar="KIND,…", help=f"kinds of faults to leave out: {' '.join(KINDS)}"
+    )
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="plant a bug")
     parser.add_argument("--scale", type=int, default=1, help="times as many workers, clients and seconds")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the tenth failing seed")
@@ -115,19 +127,21 @@ def all_of(options: argparse.Namespace) -> int:
     started = time.monotonic()
     failures: list[tuple[int, str]] = []
     done = 0
-    with multiprocessing.Pool(options.jobs) as pool:
-        for block, found in zip(blocks, pool.imap(many, work), strict=True):
+    with contextlib.ExitStack() as stack:
+        reports = map(many, work)
+        if options.jobs > 1:
+            reports = stack.enter_context(multiprocessing.Pool(options.jobs)).imap(many, work)
+        for block, found in zip(blocks, reports, strict=True):
             done += len(block)
             for seed, fault in found:
                 print(f"seed {seed} at {version()}: {fault[:300]}", flush=True)
             failures += found
             if len(failures) >= 10 and not options.keep_going:
                 break
-        else:
-            pool.close()
-            pool.join()
     took = time.monotonic() - started
-    print(f"{done} worlds, {len(failures)} failed; {took:.1f} s, {done / took:.0f} worlds a second; {version()}")
+    print(
+        f"{done} worlds, {len(failures)} failed; {took:.1f} s, {done / took:.0f} worlds a second; {version()}"
+    )
     if failures:
         print(f"to see one: python -m tests.simulation --seed {failures[0][0]} --trace [--shrink]")
     return 1 if failures else 0

@@ -132,7 +132,9 @@ class Audit:
         name = (done.session, done.task)
         self.demand(name not in self.users, "task %s of %s ends twice: %s", done.task, done.session, done)
         self.users.add(name)
-        self.world.tell(client.name, "task %d: %s %s", done.task, done.result.outcome.value, done.result.reason)
+        self.world.tell(
+            client.name, "task %d: %s %s", done.task, done.result.outcome.value, done.result.reason
+        )
         self.counts[done.result.outcome] = self.counts.get(done.result.outcome, 0) + 1
         result = done.result
         match result.outcome:
@@ -152,7 +154,9 @@ class Audit:
         name = (done.session, done.task)
         age = self.world.now - self.submitted[name]
         late = bool(spec.deadline_s) and age > 0.98 * spec.deadline_s
-        self.demand(late or name in self.cancelled, "nobody cancelled task %s of %s: %s", *reversed(name), done)
+        self.demand(
+            late or name in self.cancelled, "nobody cancelled task %s of %s: %s", *reversed(name), done
+        )
 
     def _success(self, done: Done, spec: TaskSpec) -> None:
         self.demand(bool(done.result.outputs), "a success without outputs: %s", done)

@@ -46,7 +46,9 @@ class Faults:
     def __init__(self, seed: int, without: Collection[str] = ()) -> None:
         unknown = set(without) - set(KINDS)
         if unknown:
-            raise ValueError(f"no such kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+            raise ValueError(
+                f"no such kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}"
+            )
         lots = random.Random(f"{seed}/swarm")
         drawn = [kind for kind in KINDS if lots.random() < SWARM]
         self.kinds = frozenset(drawn) - frozenset(without)

@@ -63,9 +63,7 @@ class WorkerNode(Process):
         self.hands.clear()
         ahead = rng.choice([0, self.slots, 2 * self.slots])
         hold_s = rng.choice([15.0, 3600.0])
-        self.session = WorkerSession(
-            self.name, self.slots, now=self.now, ahead=ahead, result_hold_s=hold_s
-        )
+        self.session = WorkerSession(self.name, self.slots, now=self.now, ahead=ahead, result_hold_s=hold_s)
         offers = (Offer("shell", "1"), Offer("gcc", "12"))[: 2 if self.able or rng.random() < 0.8 else 1]
         register = Register(
             self.name, self.host, self.name, "sim", self.slots, offers, cpus=4, memory=self.memory,
@@ -190,12 +188,16 @@ class WorkerNode(Process):
         said = f"attempt {run.attempt}"
         what = execution.action.commands[0]
         if self.sick:
-            return Result(Outcome.FAILED, exit_code=127, reason=f"{said}: sick worker", run_s=took, kind="exit")
+            return Result(
+                Outcome.FAILED, exit_code=127, reason=f"{said}: sick worker", run_s=took, kind="exit"
+            )
         if faults.happens("timeout", 0.04):
             return Result(Outcome.TIMEOUT, reason=said, run_s=took, kind="timeout")
         if what.startswith("memory") and self.memory <= 4 * GIB and "memory" in faults.kinds:
             kind = "out-of-memory"
-            return Result(Outcome.FAILED, signal=9, reason=said, run_s=took, kind=kind, peak_memory=self.memory)
+            return Result(
+                Outcome.FAILED, signal=9, reason=said, run_s=took, kind=kind, peak_memory=self.memory
+            )
         if what.startswith("failing") or faults.happens("fail", 0.1):
             return Result(Outcome.FAILED, exit_code=1, reason=said, run_s=took, kind="exit")
         outputs = tuple(

@@ -32,7 +32,9 @@ QUIET_S = 60.0
 class World:
     """Everything there is, from one seed."""
 
-    def __init__(self, seed: int, *, without: Collection[str] = (), trace: bool = False, scale: int = 1) -> None:
+    def __init__(
+        self, seed: int, *, without: Collection[str] = (), trace: bool = False, scale: int = 1
+    ) -> None:
         self.seed = seed
         self.faults = Faults(seed, without)
         self.trace: list[str] | None = [] if trace else None
@@ -157,7 +159,9 @@ class World:
             if kind in self.faults.kinds:
                 self.strike_again(self.faults.streams[kind], 1 / mean_s, strike)
 
-    def strike_again(self, rng: random.Random, rate: float, strike: Callable[[random.Random], object]) -> None:
+    def strike_again(
+        self, rng: random.Random, rate: float, strike: Callable[[random.Random], object]
+    ) -> None:
         def struck() -> None:
             if self.faults.on:
                 strike(rng)
@@ -192,7 +196,8 @@ class World:
             self.tell("world", "the disk is full")
             manager.disk.full = True
             self.after(
-                rng.uniform(1, 15), lambda: manager.life == life and manager.disk.full and manager.do(manager.journal_space)
+                rng.uniform(1, 15),
+                lambda: manager.life == life and manager.disk.full and manager.do(manager.journal_space),
             )
 
     def slow_disk(self, rng: random.Random) -> None:
