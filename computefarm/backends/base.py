@@ -25,7 +25,7 @@ class Submission(msgspec.Struct, frozen=True):
     need: Need
     action: bytes
     """An encoded `messages.Action`."""
-    sources: Mapping[Digest, Path]
+    sources: Mapping[Digest, str]
     """Where to read each input's bytes, when the farm asks for them."""
     project: Path
     """Where outputs are put, each atomically, before `Ended` is reported."""

@@ -121,7 +121,7 @@ def _inside(root: Path, option: str, path: str) -> str:
     return plain
 
 
-def _gather(root: Path, inputs: Sequence[str]) -> tuple[list[FileEntry], dict[Digest, Path]]:
+def _gather(root: Path, inputs: Sequence[str]) -> tuple[list[FileEntry], dict[Digest, str]]:
     farm = FarmTasks(str(root))
     paths: set[str] = set()
     for given in inputs:
@@ -138,7 +138,7 @@ def _gather(root: Path, inputs: Sequence[str]) -> tuple[list[FileEntry], dict[Di
     for path in sorted(paths):
         entry = _entry(root, path)
         entries.append(entry)
-        sources[entry.digest] = root / path
+        sources[entry.digest] = str(root / path)
     return entries, sources
 
 

@@ -38,6 +38,7 @@ class FarmTasks:
             self._default = read_needs(needs(default_capability))
         self._needs: dict[str, Needs | None] = {}
         self._patterns: dict[str, tuple[str, ...]] = {}
+        self._last: tuple[Task, Facts] | None = None
         self.toolchain_of: Callable[[Needs], Toolchain | None] = lambda _: None
         """Which toolchain this run uses for a need; commands that run nothing never ask the farm."""
 
@@ -91,8 +92,11 @@ class FarmTasks:
         asked = self.needs(task)
         if asked is None:
             return None
+        # Asked for twice in a row: by the up-to-date check, and when the task is planned.
+        if self._last is not None and self._last[0] is task:
+            return self._last[1]
         toolchain = self.toolchain_of(asked)
-        return Facts(
+        facts = Facts(
             asked.capability,
             command_text(task, asked),
             frozenset(self.inputs(asked)) if asked.inputs else frozenset(),
@@ -100,6 +104,9 @@ class FarmTasks:
             version=toolchain.version if toolchain else "",
             any_toolchain=asked.any_toolchain,
         )
+        if toolchain is not None or asked.any_toolchain:
+            self._last = (task, facts)
+        return facts
 
     def inputs(self, asked: Needs) -> list[str]:
         """Return the project's files that `needs(inputs=…)` names now; unmatched patterns give nothing."""
@@ -126,6 +133,7 @@ class FarmTasks:
 
     def forget(self, paths: Iterable[str] | None = None) -> None:
         """Look again at the patterns that these new files may match, or at all."""
+        self._last = None
         if paths is None:
             self._patterns.clear()
             return

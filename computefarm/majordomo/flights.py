@@ -367,8 +367,9 @@ class Flights:
         task, runner = flight.node.task, self._runner
         declared = (*task.file_dep, *flight.plan.facts.inputs)
         runner.dep_manager.files.forget(task.targets)
-        runner.dep_manager.files.forget(entry.path for entry in event.result.outputs)
-        self._farm.forget(entry.path for entry in event.result.outputs)
+        if event.result.outputs:
+            runner.dep_manager.files.forget(entry.path for entry in event.result.outputs)
+            self._farm.forget(entry.path for entry in event.result.outputs)
         failure = failure_of(task, event, declared)
         fail: BaseFail | None = failure or self._give_back(flight, event)
         if fail is None:

@@ -48,7 +48,7 @@ class SortedFiles(set[str]):
     """`file_dep` in an order that is the same in every run, since commands are made from it."""
 
     def __iter__(self) -> Any:
-        return iter(sorted(super().__iter__()))
+        return super().__iter__() if len(self) < 2 else iter(sorted(super().__iter__()))
 
 
 class Planner:
@@ -62,7 +62,6 @@ class Planner:
         self._files = files
         self._always = always
         self._relative: dict[str, str] = {}
-        self._paths: dict[str, Path] = {}
         self._wanted: dict[Any, Need] = {}
 
     def plan(
@@ -97,7 +96,7 @@ class Planner:
             name=task.name,
             need=self._need(asked, toolchain),
             action=encode_action(action),
-            sources={entry.digest: self._path(path) for path, entry in entries.items()},
+            sources={entry.digest: f"{self._root}/{path}" for path, entry in entries.items()},
             project=self._project,
             kind=task.subtask_of or task.name,
             priority=priority + asked.priority,
@@ -150,12 +149,6 @@ class Planner:
         executable = found is not None and bool(found.st_mode & 0o111)
         return FileEntry(relative, state.digest, state.size, executable)
 
-    def _path(self, relative: str) -> Path:
-        path = self._paths.get(relative)
-        if path is None:
-            path = self._paths[relative] = self._project / relative
-        return path
-
     def inside(self, path: str) -> str | None:
         """Return a path relative to the project, None when it is not in it."""
         known = self._relative.get(path)
@@ -173,7 +166,7 @@ class Planner:
         return "" if plain == "." or plain.split(os.sep, 1)[0] == ".." else plain
 
     def _outputs(self, task: Task, asked: Needs) -> tuple[str, ...]:
-        outputs = dict[str, None]()
+        outputs: dict[str, None] = {}
         for target in task.targets:
             relative = self.inside(target)
             if relative is None:

@@ -188,6 +188,8 @@ class FarmRunner(Judge):
 
     def _take(self, node: Any) -> None:
         task = node.task
+        if task.options is None and not (task.params or task.creator_params or task.cfg_values):
+            task.options = {}  # what doit would find with a parser of its own for each task
         if not task._actions:
             # A group, or a task that only stands for others.
             if self.select_task(node, self._tasks):

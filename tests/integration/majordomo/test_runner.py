@@ -180,7 +180,7 @@ def test_what_is_sent_is_what_the_task_says(bench: Bench, monkeypatch: pytest.Mo
     assert (submission.need.cpus, submission.need.memory, submission.need.load) == (2, 2**20, 2.0)
     assert (submission.retries, submission.read_cache, submission.write_cache) == (3, False, False)
     assert submission.priority == 7
-    assert {path.read_text() for path in submission.sources.values()} == {
+    assert {Path(path).read_text() for path in submission.sources.values()} == {
         "src/a.c",
         "src/b.c",
         "src/x.h",

@@ -40,7 +40,7 @@ def test_inputs_are_files_folders_and_patterns_below_the_folder(tmp_path: Path) 
     assert not entries["sub/b.txt"].executable
     digest = hashlib.sha256(b"sub/b.txt").digest()
     assert entries["sub/b.txt"].digest == digest
-    assert task.sources[digest] == tmp_path / "sub/b.txt"
+    assert task.sources[digest] == str(tmp_path / "sub/b.txt")
     assert ".majordomo.db" not in {e.path for e in action(tmp_path, "true", inputs=["."]).inputs}
 
 
