@@ -351,15 +351,19 @@ def test_a_full_disk_is_told_and_outlived(
     run = work.start(made.here)
     until(lambda: len(work.processes()) == 2, "task", work.said)
     fill(disk / "junk")
-    late = build(tmp_path / "late", 60, wait="0")  # more than the last page has room for
-    second = late.start(made.here)
+    first = build(tmp_path / "first", 60, wait="0")  # more than the last page has room for
+    runs = [(first.start(made.here), first)]
     until(lambda: "No space left" in made.here.logs(), "word of the full disk", made.logs)
-    assert "No space left" in made.here.majordomo("status", cwd=tmp_path)
+    late = build(tmp_path / "late", 3, wait="0")
+    runs.append((late.start(made.here), late))
+    until(lambda: "No space left" in late.said.read_text(), "word to the user", late.said.read_text)
     assert late.executed() == [], "nothing is accepted that could be lost"
+    assert "No space left" in made.here.majordomo("status", cwd=tmp_path)
     assert len(work.living()) == 2, "and what runs goes on"
     (disk / "junk").unlink()
-    finish(second, late.said, made)
-    assert sorted(late.executed()) == late.every_action()
+    for one, its in runs:
+        finish(one, its.said, made)
+        assert sorted(its.executed()) == its.every_action()
     work.open()
     finish(run, work.log, made)
     assert work.times() == 1
