@@ -278,8 +278,11 @@ class Audit:
             self.forgotten.update((lineage, key) for key in entry.keys)
         elif isinstance(entry, Started):
             self.last[lineage, entry.key] = (entry.epoch, entry.attempt)
-        elif isinstance(entry, Ended) and not entry.done.cached and (lineage, entry.key) in self.last:
-            self.taken[lineage, entry.key] = self.last[lineage, entry.key]
+        elif isinstance(entry, Ended) and (last := self.last.get((lineage, entry.key))) is not None:
+            done = entry.done
+            by_itself = done.result.outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMEOUT)
+            if by_itself and done.attempts and done.attempts[-1].attempt == last[1] and not done.cached:
+                self.taken[lineage, entry.key] = last
 
     def lost(self, manager: ManagerNode, entries: list[JournalEntry]) -> None:
         """A crash took entries that were not synced: what they said is not so."""
@@ -288,6 +291,8 @@ class Audit:
                 task = (manager.lineages, key)
                 if isinstance(entry, Forgotten):
                     self.forgotten.discard(task)
+                elif isinstance(entry, Started):
+                    self.last.pop(task, None)
                 elif isinstance(entry, Ended | Submitted):
                     self.taken.pop(task, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from computefarm.core.commands import (
@@ -23,7 +24,7 @@ from computefarm.core.commands import (
     Vanished,
 )
 from computefarm.core.manager import TaskManager
-from computefarm.messages import Digest, Disconnect, FromManager, Hello, Result, ToManager
+from computefarm.messages import Digest, Disconnect, Halt, Hello, Result, Run, ToManager
 from computefarm.testing.invariants import check
 
 from .disk import Disk
@@ -56,6 +57,7 @@ class ManagerNode(Node):
         self.stable_names = self.random.random() < 0.7
         """Whether a process that returns keeps the name of its peer."""
         self.journalled = self.random.random() < 0.8
+        self.careful = self.random.random() < 0.7
         self.start()
 
     # --- life
@@ -67,7 +69,7 @@ class ManagerNode(Node):
         self.peers: dict[str, Line | None] = {}
         self.by_boot: dict[str, str] = {}
         self.boots: dict[str, str] = {}
-        self.held: list[tuple[int, Line, FromManager]] = []
+        self.held: list[tuple[int, Line, Send]] = []
         self.synced = 0
         self.failed = False
         self.pins = {}
@@ -188,6 +190,7 @@ class ManagerNode(Node):
         if not self.failed:
             self.failed = True
             self.learn(JournalFailed("no space left on device"))
+            self.let_go(lambda after, command: command.after <= self.synced)
 
     def journal_space(self) -> None:
         """There is room on the disk again."""
@@ -237,13 +240,20 @@ class ManagerNode(Node):
             self.arm()
 
     def send(self, command: Send) -> None:
-        """Send now, or when the journal has reached the mark the message waits for."""
+        """Send now, or when the journal has reached the mark the message waits for.
+
+        A careful shell starts attempts only when that is written down, as long as the journal works.
+        """
         line = self.peers.get(command.peer)
         if line is None:
             return
         self.world.audit.decided(self, command)
-        if command.after > self.synced:
-            self.held.append((command.after, line, command.message))
+        after, last = command.after, len(self.disk.entries) - self.disk.base
+        if self.careful and not self.failed and last > self.synced and isinstance(command.message, Run | Halt):
+            after = last
+            self.disk.sync()
+        if after > self.synced:
+            self.held.append((after, line, command))
         else:
             line.down(command.message)
 
@@ -253,11 +263,17 @@ class ManagerNode(Node):
         if self.failed:
             self.failed = False
             self.learn(JournalWorks())
-        ready = [each for each in self.held if each[0] <= self.synced]
-        self.held = [each for each in self.held if each[0] > self.synced]
-        for _, line, message in ready:
-            if line.peer and self.peers.get(line.peer) is line:
-                line.down(message)
+        self.let_go(lambda after, command: after <= self.synced)
+
+    def let_go(self, may_go: Callable[[int, Send], bool]) -> None:
+        """Send what may go, in order."""
+        self.held.sort(key=lambda each: each[0])
+        held, self.held = self.held, []
+        for after, line, command in held:
+            if not may_go(after, command):
+                self.held.append((after, line, command))
+            elif line.peer and self.peers.get(line.peer) is line:
+                line.down(command.message)
 
     def drop(self, command: Drop) -> None:
         """Forget a process."""
