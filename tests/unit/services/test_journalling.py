@@ -1,0 +1,153 @@
+"""What relies on the journal waits for it, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from computefarm.core.commands import JournalFailed, JournalWorks, Record, Send
+from computefarm.core.entries import Forgotten
+from computefarm.journal.tasks import TaskJournal
+from computefarm.journal.writer import Report, Synced
+from computefarm.messages import Halt, Heartbeat, Run
+from computefarm.services.journalling import Journalling
+from computefarm.services.loop import Loop
+
+
+class FakeJournal:
+    """Syncs when told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[Record], bool]] = []
+        self.notes: list[str] = []
+        self.entries: list[Any] = []
+        self.fresh = True
+        self.report: Any = None
+
+    def start(self, report: Any) -> None:
+        self.report = report
+
+    def append(self, records: list[Record], urgent: bool) -> None:
+        self.batches.append((records, urgent))
+
+    def close(self) -> bool:
+        for records, _ in self.batches:
+            self.report(Synced(records[-1].number))
+        return True
+
+
+class Bench:
+    """A `Journalling` with its surroundings."""
+
+    def __init__(self) -> None:
+        self.journal = FakeJournal()
+        self.said: list[Send] = []
+        self.learned: list[Any] = []
+        self.loop = Loop()
+        self.it = Journalling(
+            cast(TaskJournal, self.journal), say=self.said.append, learn=self.learned.append
+        )
+        self.it.attach(self.loop)
+
+    def record(self, number: int, urgent: bool = False) -> None:
+        self.it.record(Record(number, Forgotten((number,)), urgent))
+
+    def tell(self, report: Report) -> None:
+        self.journal.report(report)
+        self.loop.turn()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.it.close(made.loop)
+
+
+RUN = Send("worker-1", Run(1, 1, "t", b""))
+HALT = Send("worker-1", Halt(1, 1))
+PROMISE = Send("client-1", Heartbeat(), after=2)
+
+
+def test_a_turn_is_handed_over_at_once(bench: Bench) -> None:
+    bench.record(1)
+    bench.record(2, urgent=True)
+    bench.it.flush()
+    bench.record(3)
+    bench.it.flush()
+    bench.it.flush()
+    assert [([r.number for r in records], urgent) for records, urgent in bench.journal.batches] == [
+        ([1, 2], True),
+        ([3], False),
+    ]
+
+
+def test_a_promise_waits_for_its_record(bench: Bench) -> None:
+    bench.record(1)
+    bench.record(2, urgent=True)
+    assert bench.it.hold(PROMISE)
+    assert not bench.it.hold(Send("client-1", Heartbeat()))
+    bench.tell(Synced(1))
+    assert bench.said == []
+    bench.tell(Synced(2))
+    assert bench.said == [PROMISE]
+    assert not bench.it.hold(PROMISE)
+    assert bench.it.held == 0
+
+
+def test_an_attempt_is_started_only_when_that_is_written_down(bench: Bench) -> None:
+    bench.record(1)
+    assert bench.it.hold(RUN)
+    bench.it.flush()
+    assert bench.journal.batches[-1][1], "somebody waits for it"
+    bench.record(2)
+    assert bench.it.hold(HALT), "it must not overtake what it halts"
+    bench.tell(Synced(2))
+    assert bench.said == [RUN, HALT]
+
+
+def test_a_halt_after_its_turn_hurries_what_it_waits_for(bench: Bench) -> None:
+    bench.record(1)
+    bench.it.flush()
+    assert bench.it.hold(HALT)
+    bench.it.flush()
+    assert bench.journal.batches == [([Record(1, Forgotten((1,)))], False), ([], True)]
+    bench.tell(Synced(1))
+    bench.journal.batches.pop()
+
+
+def test_a_disk_that_fails_stops_no_attempt_but_every_promise(bench: Bench) -> None:
+    bench.record(1)
+    bench.record(2, urgent=True)
+    assert bench.it.hold(RUN)
+    assert bench.it.hold(PROMISE)
+    bench.tell(JournalFailed("full"))
+    assert bench.learned == [JournalFailed("full")]
+    assert bench.said == [RUN]
+    assert not bench.it.hold(RUN)
+    bench.tell(Synced(2))
+    bench.tell(JournalWorks())
+    assert bench.said == [RUN, PROMISE]
+    assert bench.learned[-1] == JournalWorks()
+
+
+def test_what_waits_for_a_peer_that_connects_anew_is_void(bench: Bench) -> None:
+    bench.record(1)
+    bench.record(2, urgent=True)
+    bench.it.hold(RUN)
+    bench.it.hold(PROMISE)
+    bench.it.forget("worker-1")
+    assert bench.it.held == 1
+    bench.tell(Synced(2))
+    assert bench.said == [PROMISE]
+
+
+def test_at_the_end_everything_is_written_and_said() -> None:
+    bench = Bench()
+    bench.record(1)
+    bench.record(2, urgent=True)
+    bench.it.hold(PROMISE)
+    bench.it.close(bench.loop)
+    assert bench.said == [PROMISE]
