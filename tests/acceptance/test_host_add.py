@@ -396,6 +396,7 @@ def test_via_ssh_keeps_a_tunnel_and_remove_ends_everything(
 # --- machines that are gone ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_host_that_is_gone_is_shut_out_and_can_be_forgotten(
     boss: Boss, far: Callable[..., FarMachine]
 ) -> None:
@@ -486,6 +487,7 @@ def test_a_tunnel_that_sshd_forbids(boss: Boss, far: Callable[..., FarMachine]) 
     assert not list((boss.home / "state/hosting").glob("*.state.json"))
 
 
+@pytest.mark.slow
 def test_without_an_index_wheels_travel_along(
     boss: Boss, far: Callable[..., FarMachine], place: Path
 ) -> None:
@@ -525,7 +527,20 @@ def test_a_full_disk(boss: Boss, far: Callable[..., FarMachine]) -> None:
         subprocess.run(["umount", there.home], check=True)
 
 
-def test_capabilities_that_are_not_there(boss: Boss, far: Callable[..., FarMachine]) -> None:
+def test_an_update_that_fails_leaves_the_worker_as_it_was(boss: Boss, nn02: FarMachine) -> None:
+    before = nn02.services()["children"]
+
+    said = boss.host("add", "nn02", "--capability", "nonsense", code=5)
+
+    assert "nonsense" in said
+    assert nn02.services()["children"] == before
+    assert boss.row("nn02")["state"] == "online"
+
+
+@pytest.mark.slow
+def test_a_first_add_that_fails_leaves_nothing_that_runs_or_may_connect(
+    boss: Boss, far: Callable[..., FarMachine]
+) -> None:
     there = far()
 
     said = boss.host("add", there.name, "--ssh-config", str(there.config), "--capability", "nonsense", code=5)
