@@ -134,7 +134,7 @@ class MonitorService:
 
     def _down(self, event: LinkEvent) -> None:
         self._greeted = False
-        self._down_text = event.text
+        self._down_text = f"{event.text}; try: {event.hint}" if event.hint else event.text
         self._last = None
         if self._complain_at == float("inf"):
             self._complain_at = self._clock() + 1.0

@@ -313,7 +313,9 @@ def _folder_for(home: Home, invitation: Invitation, farm: str) -> Path:
     plain = farms_folder(home) / check_farm_name(farm)
     if not (plain / "keys" / "manager.key").exists():
         try:
-            if read_access(plain / ACCESS).server_key == invitation.server_key:
+            known = read_access(plain / ACCESS)
+            # At the same address another manager has taken the place of the one that this machine had joined.
+            if known.server_key == invitation.server_key or known.address == str(invitation.address):
                 return plain
         except SettingsError:
             return plain
