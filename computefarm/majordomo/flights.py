@@ -21,8 +21,7 @@ from computefarm.backends.base import (
     Sink,
     Submission,
 )
-from computefarm.errors import FarmError, Unreachable
-from computefarm.host.pids import OwnProcesses
+from computefarm.errors import FarmError
 from computefarm.messages import Outcome, Piece
 
 from .dependency import Facts
@@ -30,9 +29,10 @@ from .failures import FarmFailed, failed_to_plan, failure_of
 from .farm_tasks import FarmTasks
 from .graph import priorities
 from .outputs import KEPT, give_back, streams, without_marks
-from .patience import GRACE, Patience, nothing_offers
+from .patience import nothing_offers
+from .place import Place
 from .plan import Plan, Planner
-from .toolchains import Toolchain, Toolchains
+from .toolchains import Toolchain
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
@@ -74,13 +74,9 @@ class Flights:
     ) -> None:
         self._runner = runner
         self._farm = farm
-        self._open_backend = open_backend
-        self._sink = sink
-        self._own = OwnProcesses()
-        self._backend: Backend | None = None
-        self._lost: Unreachable | None = None
-        """Why the farm cannot be used; raised when the first task is to be sent."""
-        self._running: Backend | None = None
+        self._place = Place(
+            open_backend, sink, runner.dep_manager.backend.toolchains, runner.say, runner.options
+        )
         self._flights: dict[int, Flight] = {}
         self._buffer: list[Submission] = []
         self._number = 0
@@ -88,10 +84,6 @@ class Flights:
         self._priorities: dict[str, float] | None = None
         deps = runner.dep_manager
         self._planner = Planner(runner.options.root, farm, deps.files, always=runner.always_execute)
-        self._toolchains = Toolchains(self._offers, deps.backend.toolchains, runner.say)
-        self._patience = Patience(
-            runner.options.wait_workers, vanished_s=runner.options.vanished_s, grace=GRACE
-        )
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -100,53 +92,15 @@ class Flights:
 
     def open(self) -> str:
         """Choose the backend without starting it; return its name."""
-        if self._backend is None:
-            self._backend = self._open_backend()
-        return self._backend.name
-
-    def _started(self) -> Backend:
-        if self._lost is not None:
-            raise self._lost
-        if self._running is None:
-            self.open()
-            assert self._backend is not None
-            # What this process does is the farm's own load, not its host's.
-            self._own.register()
-            self._backend.start(self._sink)
-            self._running = self._backend
-            if self._backend.name == "local":
-                # Nobody else can join an embedded farm: there is nothing to wait for.
-                self._patience = Patience(
-                    self._runner.options.wait_workers, vanished_s=self._runner.options.vanished_s, grace=0.0
-                )
-        return self._running
-
-    def _offers(self, capability: str) -> Offered:
-        offered = self._started().offers(capability)
-        self._patience.settled(offered.settled, time.monotonic())
-        self._toolchains.note(offered.pools)
-        return offered
+        return self._place.open()
 
     def toolchain_of(self, asked: Needs) -> Toolchain | None:
         """Return this run's toolchain for a need; the first question starts the backend."""
-        if self._lost is None:
-            try:
-                return self._toolchains.of(asked)
-            except Unreachable as error:
-                # Nothing offers anything now: what is up to date stays so. The first task to be sent is the
-                # first to need the farm, and fails with this error.
-                self._lost = error
-                self._runner.say(
-                    f"farm {self.open()} cannot be reached; results that exist count as up to date"
-                )
-        return None
+        return self._place.toolchain_of(asked)
 
     def close(self) -> None:
         """Stop the backend; unfinished tasks are cancelled there."""
-        running, self._running, self._backend = self._running, None, None
-        if running is not None:
-            running.close()
-            self._own.forget()
+        self._place.close()
 
     # --- into the air ---------------------------------------------------------------------------------
 
@@ -159,8 +113,7 @@ class Flights:
         task = node.task
         asked = self._farm.needs(task)
         assert asked is not None
-        if self._lost is not None:
-            raise self._lost
+        self._place.check()
         if self._priorities is None:
             self._priorities = priorities(self._tasks)
         self._number += 1
@@ -188,7 +141,7 @@ class Flights:
         """Hand over what was planned."""
         if self._buffer:
             batch, self._buffer = self._buffer, []
-            self._started().submit(batch)
+            self._place.started().submit(batch)
 
     def drop_waiting(self, reason: str) -> None:
         """Give up the tasks that no worker has yet; those that run may end."""
@@ -200,17 +153,17 @@ class Flights:
             if number in unsent:
                 self._record_dropped(self._flights.pop(number))
         sent = [number for number in waiting if number not in unsent]
-        self._patience.release(waiting)
-        if sent and self._running is not None:
-            self._running.cancel(sent, reason)
+        self._place.patience.release(waiting)
+        if sent and self._place.running is not None:
+            self._place.running.cancel(sent, reason)
 
     def cancel_all(self, reason: str) -> None:
         """Give up everything."""
         self.drop_waiting(reason)
         for flight in self._flights.values():
             flight.dropped = reason
-        if self._flights and self._running is not None:
-            self._running.cancel((), reason)
+        if self._flights and self._place.running is not None:
+            self._place.running.cancel((), reason)
 
     def cancel(self, names: Iterable[str], reason: str) -> set[str]:
         """Cancel tasks by name; return those that are in flight. Each still ends as a failure of the run."""
@@ -221,8 +174,8 @@ class Flights:
             for number, flight in self._flights.items()
             if flight.node.task.name in meant
         }
-        if chosen and self._running is not None:
-            self._running.cancel(tuple(chosen), reason)
+        if chosen and self._place.running is not None:
+            self._place.running.cancel(tuple(chosen), reason)
         return set(chosen.values())
 
     def _record_dropped(self, flight: Flight) -> None:
@@ -233,12 +186,12 @@ class Flights:
 
     def timeout(self) -> float | None:
         """Return how long nothing can happen here without an event."""
-        deadline = self._patience.next_deadline()
+        deadline = self._place.patience.next_deadline()
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def tick(self) -> list[Any]:
         """End the tasks that have waited long enough for what they need; return their nodes."""
-        over = [(number, event) for number, event in self._patience.expired(time.monotonic())]
+        over = [(number, event) for number, event in self._place.patience.expired(time.monotonic())]
         nodes = []
         for number, event in over:
             flight = self._flights.pop(number, None)
@@ -250,13 +203,13 @@ class Flights:
             self._runner.watching.not_run(task.name, Outcome.FAILED, fail.message, flight.asked.capability)
             self._runner.failed_with(flight.node, fail)
             nodes.append(flight.node)
-        if over and self._running is not None:
-            self._running.cancel([number for number, _ in over], "no worker offers what it needs")
+        if over and self._place.running is not None:
+            self._place.running.cancel([number for number, _ in over], "no worker offers what it needs")
         return nodes
 
     def _next_step(self, event: Held) -> str:
         capability = event.need.capability
-        if self._running is not None and self._running.name == "local":
+        if self._place.running is not None and self._place.running.name == "local":
             return "see what this machine lacks: cf-worker --probe"
         return f"start one where it is installed: cf-worker --capability {capability}; see: majordomo status"
 
@@ -272,11 +225,11 @@ class Flights:
             case Held():
                 self._held(event)
             case Offered(pools, settled):
-                self._patience.settled(settled, time.monotonic())
-                self._toolchains.note(pools)
+                self._place.patience.settled(settled, time.monotonic())
+                self._place.toolchains.note(pools)
             case Link(_, text):
                 # The embedded farm is this process: no link to speak of.
-                if self._running is not None and self._running.name != "local":
+                if self._place.running is not None and self._place.running.name != "local":
                     self._runner.say(text)
             case _:
                 pass
@@ -286,7 +239,7 @@ class Flights:
         flight = self._flights.get(event.task)
         if flight is None:
             return
-        self._patience.release((event.task,))
+        self._place.patience.release((event.task,))
         self._begin(flight)
         flight.placed = event.attempt
         if flight.live:
@@ -329,7 +282,7 @@ class Flights:
         flights = [self._flights[number] for number in event.tasks if number in self._flights]
         if not flights:
             return
-        text = self._patience.hold(event, time.monotonic())
+        text = self._place.patience.hold(event, time.monotonic())
         names = [flight.node.task.name for flight in flights]
         self._runner.watching.held(names, event.need, event.obstacles, event.offered, event.ever)
         if text:
@@ -341,7 +294,7 @@ class Flights:
         flight = self._flights.pop(event.task, None)
         if flight is None:
             return None
-        self._patience.release((event.task,))
+        self._place.patience.release((event.task,))
         task = flight.node.task
         outcome = event.result.outcome
         if (
@@ -414,5 +367,5 @@ class Flights:
         facts = flight.plan.facts
         if facts.fingerprint or facts.any_toolchain or not event.worker:
             return facts
-        fingerprint, version = self._toolchains.ran_on(flight.asked, event.worker)
+        fingerprint, version = self._place.toolchains.ran_on(flight.asked, event.worker)
         return Facts(facts.capability, facts.command, facts.inputs, fingerprint=fingerprint, version=version)

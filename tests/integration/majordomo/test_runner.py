@@ -344,7 +344,7 @@ def test_with_continue_everything_that_can_run_does(bench: Bench) -> None:
 def test_a_capability_that_nobody_ever_offered_ends_with_five(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("computefarm.majordomo.flights.GRACE", 0.05)
+    monkeypatch.setattr("computefarm.majordomo.place.GRACE", 0.05)
     bench.backend.on_submit = lambda backend, s: (
         backend.hold(s.task) if "99" in s.need.version else backend.end(s.task)
     )
