@@ -46,7 +46,8 @@ class FileEntry(Message, frozen=True):
     """One file of a task, by content."""
 
     path: str
-    """Relative to the project (inputs) or to the task's directory (outputs); always with `/`, never `..`."""
+    """Relative to the project (inputs) or to the task's directory (outputs); always with `/`, never `..`.
+    An output that ends with `/` is an empty folder."""
     digest: Digest
     size: Count
     executable: bool = False

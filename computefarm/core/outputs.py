@@ -27,7 +27,8 @@ def stray_output(entries: Sequence[FileEntry], declared: Sequence[str]) -> str |
         if path in seen:
             return f"output {_shown(path)} came twice"
         seen.add(path)
-        if (fault := unsafe(path)) is not None:
+        # An empty folder's path ends with `/`.
+        if (fault := unsafe(path.removesuffix("/") if entry.size == 0 else path)) is not None:
             return f"output {_shown(path)}: {fault}"
         if path in exact:
             continue

@@ -45,6 +45,7 @@ def collect(
     An output is a file, a folder (all files below it) or a pattern of `*`, `**`, `?` and `[]`.
     Links are followed inside the directory; one that leaves it, or anything that is no file or folder,
     is a `TaskError` that names the output.
+    An empty folder is an entry of no bytes whose path ends with `/`.
     With `consume`, files are moved into the store, not copied: the directory is not used again.
     """
     if not outputs:
@@ -79,7 +80,10 @@ class _Collection:
         entries = []
         for path in sorted(self._files):
             self._output = self._files[path]
-            entries.append(self._store_file(path))
+            if path.endswith("/"):
+                entries.append(FileEntry(path, self._store.add_bytes(b""), 0))
+            else:
+                entries.append(self._store_file(path))
         return Collected(tuple(entries), tuple(missing))
 
     def _find(self, path: str, must_be_folder: bool) -> bool:
@@ -121,7 +125,11 @@ class _Collection:
         here = found.st_dev, found.st_ino
         if here in above:
             raise TaskError(f"output {self._named(path)} is a link to a folder that holds it, without end")
-        for name in self._names(path):
+        names = self._names(path)
+        if not names and not above and MAGIC.isdisjoint(self._output):
+            # A declared folder comes back even when it is empty; others are made by their files.
+            self._files[f"{safe_relative(path)}/"] = self._output
+        for name in names:
             inner = f"{path}/{name}"
             kind = self._kind(inner)
             if kind is None:

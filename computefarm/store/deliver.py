@@ -90,7 +90,10 @@ class Delivery:
         parts: list[Part] = []
         try:
             for entry in entries:
-                parts.append(self._write(entry, fill))
+                if entry.path.endswith("/"):
+                    self._folder(safe_relative(entry.path[:-1]), entry.path)
+                else:
+                    parts.append(self._write(entry, fill))
         except BaseException:
             for part in parts:
                 part.discard()
@@ -128,7 +131,7 @@ class Delivery:
         """Write delivered outputs and their folders through to the disk; slow, so do it in batches."""
         folders = set()
         for path in paths:
-            target = f"{self._base}/{safe_relative(path)}"
+            target = f"{self._base}/{safe_relative(path.rstrip('/') or path)}"
             folders.add(os.path.dirname(target))
             _sync(target)
         for folder in folders:

@@ -357,11 +357,13 @@ def test_a_full_disk_with_nowhere_else_to_go_fails_the_task(
 def test_folders_that_a_command_makes_itself(machine: Machine, tmp_path: Path) -> None:
     made = task("made", ["mkdir build && echo x > build/x"], more=", 'targets': ['build/x']")
     there = task("there", ["echo y > other/deep/y"], more=", 'targets': ['other/deep/y']")
-    folder = dodo(tmp_path / "project", made + there)
+    empty = task("empty", ["mkdir -p results/none"], 'needs("shell", outputs=["results/none/"])')
+    folder = dodo(tmp_path / "project", made + there + empty)
     machine.majordomo("run", cwd=folder)
 
     assert (folder / "build/x").read_text() == "x\n"
     assert (folder / "other/deep/y").read_text() == "y\n"
+    assert (folder / "results/none").is_dir()
 
 
 def test_the_environment_of_a_capability_reaches_its_tasks(

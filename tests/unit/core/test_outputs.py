@@ -69,3 +69,14 @@ def test_a_stray_output_fails_the_task_and_is_told_of_the_worker() -> None:
     assert done.result.outputs == ()
     assert farm.manager.oddities() == [("w1", done.result.reason)]
     assert farm.manager.oddities() == []
+
+
+def test_an_empty_folder_that_was_declared_comes_back_and_nothing_else_ends_with_a_slash() -> None:
+    folder = FileEntry("out/", DIGEST, 0)
+
+    assert stray_output([folder], ["out"]) is None
+    assert stray_output([folder], ["out/"]) is None
+    assert stray_output([folder], ["other"]) is not None
+    assert stray_output([FileEntry("out/", DIGEST, 1)], ["out"]) is not None
+    assert stray_output([FileEntry("../out/", DIGEST, 0)], ["*"]) is not None
+    assert stray_output([FileEntry("out//", DIGEST, 0)], ["out"]) is not None

@@ -95,9 +95,24 @@ def test_overlapping_outputs_are_taken_once(work: Path, store: BlobStore, consum
     assert got.missing == ()
 
 
-def test_an_empty_folder_counts_as_produced(work: Path, store: BlobStore) -> None:
+@pytest.mark.parametrize("declared", ["out", "out/"])
+def test_a_declared_folder_comes_back_even_when_it_is_empty(
+    work: Path, store: BlobStore, declared: str
+) -> None:
     (work / "out").mkdir()
-    assert collect(work, ["out", "out/"], store) == Collected((), ())
+    got = collect(work, [declared], store)
+
+    assert got == ((FileEntry("out/", hashlib.sha256(b"").digest(), 0),), ())
+    assert store.read(got.entries[0].digest) == b""
+
+
+def test_empty_folders_that_nobody_named_are_not_sent(work: Path, store: BlobStore) -> None:
+    put(work, "out/x")
+    (work / "out/inner").mkdir()
+    (work / "other").mkdir()
+
+    assert names(collect(work, ["out"], store)) == ["out/x"]
+    assert collect(work, ["oth*"], store) == ((), ())
 
 
 def test_a_file_declared_as_a_folder_is_refused(work: Path, store: BlobStore) -> None:
@@ -231,7 +246,9 @@ def test_a_consumed_file_with_a_second_name_stays_its_own(work: Path, store: Blo
     links=st.lists(
         st.tuples(
             st.sampled_from(["a", "b", "d/c", "d/e"]),
-            st.sampled_from(["a", "../a", "../secret", "/etc/hostname", "..", "../..", "d", ".", "e", "../d"]),
+            st.sampled_from(
+                ["a", "../a", "../secret", "/etc/hostname", "..", "../..", "d", ".", "e", "../d"]
+            ),
         ),
         max_size=4,
     ),
@@ -254,5 +271,6 @@ def test_no_arrangement_of_links_lets_anything_out(
     except TaskError:
         got = Collected((), ())
     for entry in got.entries:
-        assert store.read(entry.digest) == b"fine"
+        # A folder with nothing in it is one of the folder's own.
+        assert store.read(entry.digest) == (b"" if entry.path.endswith("/") else b"fine")
     assert (work.parent / "secret").read_bytes() == b"SECRET"

@@ -185,6 +185,17 @@ def test_a_file_in_the_way_of_a_folder_is_said(project: Path, store: BlobStore) 
     assert os.listdir(project) == ["b"]
 
 
+def test_an_empty_folder_is_made(project: Path, store: BlobStore) -> None:
+    entry = FileEntry("deep/out/", store.add_bytes(b""), 0)
+    delivery = Delivery(project)
+    delivery.install([entry], from_store(store))
+    delivery.install([entry], from_store(store))
+    delivery.sync([entry.path])
+
+    assert (project / "deep/out").is_dir()
+    assert list((project / "deep/out").iterdir()) == []
+
+
 def test_sync_covers_files_and_folders(project: Path, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     delivery = Delivery(project)
     delivery.install([entry(store, "d/x"), entry(store, "d/y")], from_store(store))
