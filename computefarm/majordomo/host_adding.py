@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from computefarm.needs import parse_requirement
 from computefarm.errors import FarmError, NothingOffers, Refused, Unreachable
 from computefarm.home import Home
+from computefarm.needs import parse_requirement
 from computefarm.remote import units
 from computefarm.remote.farside import Facts, FarError, FarSide
 from computefarm.remote.inventory import Host

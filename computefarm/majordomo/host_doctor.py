@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from computefarm import __version__
-from computefarm.needs import parse_requirement
 from computefarm.errors import FarmError
 from computefarm.home import Home
 from computefarm.messages import Status
+from computefarm.needs import parse_requirement
 from computefarm.remote.farside import Facts, FarSide
 from computefarm.remote.inventory import Host
 from computefarm.remote.ssh import Connection
