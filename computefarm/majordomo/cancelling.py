@@ -46,6 +46,8 @@ class Cancelling:
         self._look_at = 0.0
         self.unwanted: dict[str, str] = {}
         """Tasks that must not start any more, and why."""
+        self.cancelled: set[str] = set()
+        """Tasks that others have cancelled."""
 
     def look(self) -> None:
         """Take the requests that have come, if it is time."""
@@ -65,6 +67,7 @@ class Cancelling:
         if reason.startswith(RUN_CANCELLED):
             self._stopping.cancel(reason)
             return True
+        self.cancelled.add(task)
         if reason not in self._said:
             self._said.add(reason)
             self._say(f"{task}: {reason or 'cancelled'}")
@@ -82,6 +85,7 @@ class Cancelling:
         reason = f"cancelled by {request.by}"
         flying = self._flights.cancel(wanted, reason)
         self.unwanted.update((name, reason) for name in wanted if name not in flying)
+        self.cancelled.update(self.unwanted)
         rest = tuple(unfinished[:SHOWN]) if unknown or refused else ()
         return Reply(tuple(wanted), tuple(unknown), refused, rest)
 

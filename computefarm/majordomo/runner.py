@@ -306,7 +306,8 @@ class FarmRunner(Judge):
 
     def stopped_by(self, task: Task) -> None:
         """Give up what no worker has yet; what runs may end."""
-        self._flights.drop_waiting(f"not started: the run stopped when {task.name} failed")
+        ended = "was cancelled" if task.name in self._cancelling.cancelled else "failed"
+        self._flights.drop_waiting(f"not started: the run stopped when {task.name} {ended}")
 
     def cancelled(self, name: str, reason: str) -> bool:
         """Take note that somebody has cancelled a farm task; say whether it was the whole run."""
