@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -141,13 +140,7 @@ class Slurm:
         for name in ("slurmd", "slurmctld", "munged"):
             path = self.folder / f"{name}.pid"
             if path.exists():
-                pid = int(path.read_text())
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-                until = time.monotonic() + 5
-                while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
-                    time.sleep(0.05)
-                kill(pid)
+                kill(int(path.read_text()))
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if str(self.folder).encode() in (process / "environ").read_bytes():

@@ -9,11 +9,10 @@ import pytest
 
 from tests.acceptance.conftest import Farm, wait_for
 
-from .conftest import Build, attempts
+from .conftest import HEARTBEAT_S, Build, attempts
 from .slurm import Slurm, skip_without_slurm
 
 MakeBuild = Callable[..., Build]
-MakeFarm = Callable[..., Farm]
 Files = dict[str, str]
 
 JOB = """#!/bin/sh
@@ -37,6 +36,18 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         made.close()
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A farm with one worker that is no pilot."""
+    farm = Farm(tmp_path_factory.mktemp("farm"), "shell")
+    farm.here.environ["CF_HEARTBEAT"] = f"{HEARTBEAT_S}s"
+    try:
+        farm.start(1)
+        yield farm
+    finally:
+        farm.stop()
+
+
 def pilot(place: Farm, slurm: Slurm, *options: str) -> str:
     """Submit a worker with a home of its own; return its job when it is there."""
     line = place.here.call("cf-taskmanager", "invite", "--role", "worker", cwd=place.folder).stdout.strip()
@@ -46,15 +57,15 @@ def pilot(place: Farm, slurm: Slurm, *options: str) -> str:
     return job
 
 
-@pytest.mark.parametrize("number", ["USR1", "TERM"])
+@pytest.mark.parametrize("number", ["USR1", pytest.param("TERM", marks=pytest.mark.slow)])
 def test_25_a_pilot_that_is_told_that_its_time_is_up(
-    number: str, slurm: Slurm, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+    number: str, slurm: Slurm, place: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
     """Told as `sbatch --signal=B:USR1@60` tells it, only sooner: it drains, and nothing is begun twice.
 
     After TERM it ends at once, and what it had begun is run elsewhere.
     """
-    place, work = own_farm(1), build(pause_s=0.2)
+    work = build(pause_s=0.2)
     job = pilot(place, slurm, "--time=5", f"--signal=B:{number}@60")
     work.start(place.here)
     work.wait_for(6, place.logs)
@@ -70,10 +81,10 @@ def test_25_a_pilot_that_is_told_that_its_time_is_up(
 
 @pytest.mark.slow
 def test_25_a_pilot_at_its_real_limit(
-    slurm: Slurm, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+    slurm: Slurm, place: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
     """One minute, and a word 45 s before its end, which Slurm sends up to a minute early."""
-    place, work = own_farm(1), build(pause_s=6)
+    work = build(pause_s=6)
     job = pilot(place, slurm, "--time=1", "--signal=B:USR1@30")
     work.start(place.here)
     work.finish(place.logs, patience_s=200)
@@ -82,11 +93,9 @@ def test_25_a_pilot_at_its_real_limit(
     assert set(work.begun().values()) == {1}
 
 
-def test_25_a_job_that_is_cancelled(
-    slurm: Slurm, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
-) -> None:
+def test_25_a_job_that_is_cancelled(slurm: Slurm, place: Farm, build: MakeBuild, undisturbed: Files) -> None:
     """`scancel` without a warning: what ran there is run elsewhere."""
-    place, work = own_farm(1), build(pause_s=0.15)
+    work = build(pause_s=0.15)
     job = pilot(place, slurm, "--time=5")
     work.start(place.here)
     work.wait_for(6, place.logs)

@@ -133,9 +133,9 @@ def test_06_a_manager_that_is_gone_for_good(own_farm: MakeFarm, build: MakeBuild
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
 def test_07_a_majordomo_that_is_told_to_end(
-    number: signal.Signals, code: int, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+    number: signal.Signals, code: int, standing_farm: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
-    place, work = own_farm(2), build(pause_s=0.3)
+    place, work = standing_farm, build(pause_s=0.3)
     run = work.start(place.here)
     wait_for(lambda: len(list(work.folder.glob("build/*"))) >= 6, "six results", place.logs)
     run.send_signal(number)
@@ -153,9 +153,9 @@ def test_07_a_majordomo_that_is_told_to_end(
 
 
 def test_07_what_a_killed_majordomo_s_tasks_did_meanwhile_is_not_done_again(
-    own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+    standing_farm: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
-    place, work = own_farm(2), build(pause_s=0.2)
+    place, work = standing_farm, build(pause_s=0.2)
     run = work.start(place.here)
     work.wait_for(6, place.logs)
     run.kill()
@@ -167,10 +167,10 @@ def test_07_what_a_killed_majordomo_s_tasks_did_meanwhile_is_not_done_again(
 
 
 def test_14_a_frozen_majordomo_costs_the_manager_no_memory(
-    own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+    standing_farm: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
     """While nobody reads, the tasks print 20 MB each; all results are there when somebody does."""
-    place, work = own_farm(2), build(pause_s=0, extra="yes a long line of nothing new | head -c 20000000;")
+    place, work = standing_farm, build(pause_s=0, extra="yes a long line of nothing new | head -c 20000000;")
     run = work.start(place.here)
     work.wait_for(3, place.logs)
     manager = psutil.Process(place.manager.pid)
@@ -187,14 +187,26 @@ def test_14_a_frozen_majordomo_costs_the_manager_no_memory(
     assert peak - before < 64 * 1024 * 1024, f"{(peak - before) >> 20} MiB more"
 
 
-def test_14_a_frozen_viewer_costs_nothing(own_farm: MakeFarm, build: MakeBuild, undisturbed: Files) -> None:
-    place, work = own_farm(2), build(pause_s=0.05, extra="seq 20000;")
-    viewer = place.here.start("majordomo", "logs", "-f", "--dir", str(work.folder))
+def test_14_a_frozen_viewer_costs_nothing(standing_farm: Farm, build: MakeBuild, undisturbed: Files) -> None:
+    place, work = (
+        standing_farm,
+        build(pause_s=0.2, extra="yes a long line of nothing new | head -c 20000000;"),
+    )
     work.start(place.here)
-    work.wait_for(3, place.logs)
-    if viewer.poll() is None:
+    work.wait_for(1, place.logs)
+    viewer = place.here.start("majordomo", "logs", "-f", "--dir", str(work.folder))
+    manager = psutil.Process(place.manager.pid)
+    try:
+        work.wait_for(3, place.logs)
+        if viewer.poll() is not None:
+            pytest.skip("NOT TESTED: `majordomo logs -f` is not in this release")
         viewer.send_signal(signal.SIGSTOP)
-    work.finish(place.logs)
+        before = manager.memory_info().rss
+        work.finish(place.logs)
+        assert manager.memory_info().rss - before < 64 * 1024 * 1024
+    finally:
+        viewer.kill()
+        viewer.wait()
     assert work.files() == undisturbed
 
 

@@ -97,7 +97,7 @@ def interrupted(place: Farm, work: Build) -> Path:
     return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-@pytest.mark.parametrize("torn_off", [1, 37])
+@pytest.mark.parametrize("torn_off", [pytest.param(1, marks=pytest.mark.slow), 37])
 def test_17_a_journal_with_a_torn_end(
     torn_off: int, own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
 ) -> None:
