@@ -41,6 +41,8 @@ LATER = {
     "capabilities": "computefarm.majordomo.commands:CapabilitiesCommand",
     "config": "computefarm.majordomo.commands:ConfigCommand",
     "cancel": "computefarm.majordomo.commands_cancel:CancelCommand",
+    "graph": "computefarm.majordomo.commands_graph:Graph",
+    "export": "computefarm.majordomo.commands_graph:Export",
     "submit": "computefarm.majordomo.commands_submit:SubmitCommand",
 }
 """Imported when they are called: `majordomo list` needs none of them."""

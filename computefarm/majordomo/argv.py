@@ -10,8 +10,11 @@ from typing import Protocol
 from computefarm.errors import UsageError
 
 DODO_COMMANDS = frozenset(
-    {"run", "list", "info", "clean", "forget", "ignore", "reset-dep", "strace", "tabcompletion"}
-)
+    {
+        "run", "list", "info", "clean", "forget", "ignore", "reset-dep", "strace", "tabcompletion", "graph",
+        "export",
+    }
+)  # fmt: skip
 """Commands whose first word may be the dodo file."""
 
 

@@ -173,7 +173,7 @@ def task_good():
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (["run", "problem.yaml"], 3, "later version"),
+        (["run", "problem.yaml"], 3, "no such problem description"),
         (["run", "nosuch"], 3, "nosuch"),
         (["run", "--nosuch"], 3, "nosuch"),
         (["run", "-n", "-3"], 3, "-n -3"),
