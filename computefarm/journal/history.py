@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from computefarm.errors import FarmError
 from computefarm.messages import Attempt, Outcome
 
 BEHIND_S = 0.1
@@ -270,11 +271,17 @@ class History:
         if not self._path.exists():
             yield None
             return
-        with closing(sqlite3.connect(self._path, timeout=5)) as db:
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasks'").fetchone():
-                yield None  # a writer has created the file a moment ago
-                return
-            yield db
+        try:
+            with closing(sqlite3.connect(self._path, timeout=5)) as db:
+                if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasks'").fetchone():
+                    yield None  # a writer has created the file a moment ago
+                    return
+                yield db
+        except sqlite3.Error as error:
+            raise FarmError(
+                f"the run history {self._path} cannot be read: {error}",
+                hint=f"mv {self._path} {self._path}.damaged    # a new one is begun; only past runs are forgotten",
+            ) from error
 
 
 _decode_row = msgspec.msgpack.Decoder(TaskRow).decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -121,7 +122,9 @@ class Recorder:
         self._logs.close()
         self._writer.close(self._clock(), exit_code)
         if self.logs_folder():
-            remove_old(self._state, self._keep, History(self._state / FILE).unended())
+            # Without a history nobody knows which runs go on, so their logs stay.
+            with contextlib.suppress(FarmError):
+                remove_old(self._state, self._keep, History(self._state / FILE).unended())
             prune(self._state, keep=self._run)
 
 

@@ -6,7 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from computefarm.journal.history import History, HistoryWriter, Limits, RunRow, TaskRow, prune
+import pytest
+
+from computefarm.errors import FarmError
+from computefarm.journal.history import FILE, History, HistoryWriter, Limits, RunRow, TaskRow, prune
 from computefarm.messages import Attempt, Outcome
 
 LOST = Attempt(attempt=1, worker="w1", hostname="a", outcome="lost", reason="silent for 9 s")
@@ -173,3 +176,24 @@ def test_tasks_with_nothing_to_do_are_stored_together_and_read_one_by_one(tmp_pa
     assert history.tasks("r1") == [COMPILED, SKIPPED, archived]
     [(run, row)] = history.latest_of(Path("/p"), "archive")
     assert (run.tasks, row) == (3, archived)
+
+
+def test_a_history_that_cannot_be_read_is_said_with_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"this is no database " * 100)
+    with pytest.raises(FarmError) as caught:
+        History(tmp_path / FILE).recent()
+    assert "cannot be read" in str(caught.value)
+    assert "mv " in caught.value.hint
+
+
+def test_only_runs_without_an_end_are_unended(tmp_path: Path) -> None:
+    history = History(tmp_path / FILE)
+    assert history.unended() == set()
+    HistoryWriter(tmp_path / FILE, RunRow("one", "/p", "dodo.py", "local", 1, 100.0)).close(101.0, 0)
+    writer = HistoryWriter(tmp_path / FILE, RunRow("two", "/p", "dodo.py", "local", 1, 100.0))
+    until = time.monotonic() + 10
+    while history.unended() != {"two"}:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    writer.close(102.0, 0)
+    assert history.unended() == set()
