@@ -280,7 +280,7 @@ class History:
         except sqlite3.Error as error:
             raise FarmError(
                 f"the run history {self._path} cannot be read: {error}",
-                hint=f"mv {self._path} {self._path}.damaged    # a new one is begun; only past runs are forgotten",
+                hint=f"mv {self._path} {self._path}.damaged    # a new one is begun",
             ) from error
 
 

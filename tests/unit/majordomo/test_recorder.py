@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from computefarm.journal.history import FILE, History
@@ -92,6 +93,10 @@ def test_a_run_that_goes_on_is_kept_however_many_come_after(tmp_path: Path) -> N
     first = Recorder(state, tmp_path, "dodo.py", keep=1)
     first.run_started("20260101-000000-aaaa", 1, [], "local")
     first.task_printed("t", [HI])
+    until = time.monotonic() + 10
+    while not History(state / FILE).recent():  # stored by a thread of its own
+        assert time.monotonic() < until
+        time.sleep(0.01)
     for number in range(2, 5):
         recorder = Recorder(state, tmp_path, "dodo.py", keep=1)
         recorder.run_started(f"2026010{number}-000000-aaaa", 1, [], "local")
