@@ -155,6 +155,7 @@ class ManagerNode(Node):
             old.drop()
         self.peers[name] = line
         line.peer = name
+        self.held = [each for each in self.held if each[1].peer != name]  # it is told anew what still matters
         owner = "" if hello.role == "worker" else "k"
         self.obey(self.core.connect(name, hello.role, hello, self.now, owner=owner))
 
