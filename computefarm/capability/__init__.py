@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .actions import RESERVED, ActionError, Expanded, NamedAction, Parameter, Spread, When
-from .description import Capability, Command, Probe, Resources, Variant, VersionProbe, extended
+from .description import FIELDS, Capability, Command, Probe, Resources, Variant, VersionProbe, extended
 from .expanding import expand
 from .reading import parse
 
 __all__ = [
+    "FIELDS",
     "RESERVED",
     "ActionError",
     "Capability",

@@ -1,0 +1,109 @@
+"""Write the generated parts of the reference: run it after changing a schema or a shipped capability file.
+
+    python docs/reference/generate.py
+
+A test runs it and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from computefarm.capability import Parameter
+from computefarm.catalogue import Catalogue
+from computefarm.problem.schema import PACKAGE, PROBLEM, TASK
+
+HERE = Path(__file__).parent
+GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+TYPES = {
+    "string": "text",
+    "array": "list",
+    "object": "mapping",
+    "boolean": "true or false",
+    "integer": "whole number",
+}
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    kinds = schema.get("type", "string")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    return " or ".join(TYPES.get(kind, kind) for kind in kinds)
+
+
+def _table(schema: Mapping[str, Any]) -> str:
+    rows = ["| Key | Is | Means |", "|--|--|--|"]
+    for name, field in schema["properties"].items():
+        needed = " **required**" if name in schema.get("required", ()) else ""
+        rows.append(f"| `{name}` | {_type(field)}{needed} | {field['description']} |")
+    return "\n".join(rows)
+
+
+def problem() -> str:
+    """Return the tables of a problem description."""
+    others = TASK["additionalProperties"]["description"]
+    return "\n\n".join(
+        [
+            "### At the top", _table(PROBLEM),
+            "### In a task", f"{TASK['description']}", _table(TASK), f"Any other key: {others.lower()}",
+            "### In a package", PACKAGE["description"], _table(PACKAGE),
+        ]
+    )  # fmt: skip
+
+
+def _default(parameter: Parameter) -> str:
+    if parameter.required:
+        return "required"
+    return f"`{json.dumps(parameter.default)}`" if parameter.default not in ("", []) else "nothing"
+
+
+def _shipped() -> Iterator[str]:
+    catalogue = Catalogue.load()
+    for name in catalogue.names():
+        capability = catalogue.get(name)
+        yield f"### `{name}`\n\n{capability.summary}."
+        if capability.variants:
+            names = ", ".join(f"`{each.name}`" for each in capability.variants)
+            yield f"Variants, in order of preference: {names}."
+        for action in capability.actions.values():
+            rows = [f"`{name}` · `{action.name}`: {action.summary or 'no summary'}.", ""]
+            rows += ["| Parameter | Type | Default | Means |", "|--|--|--|--|"]
+            for parameter in action.params.values():
+                role = "input " if parameter.name in action.inputs else ""
+                role = "output " if parameter.name in action.outputs else role
+                limits = f"one of {', '.join(parameter.choices)}" if parameter.choices else ""
+                meaning = "; ".join(filter(None, [parameter.summary, limits]))
+                cells = (f"`{parameter.name}`", role + parameter.kind, _default(parameter), meaning)
+                rows.append(f"| {' | '.join(cells)} |")
+            yield "\n".join(rows)
+
+
+def capabilities() -> str:
+    """Return every shipped capability with its actions."""
+    return "\n\n".join(_shipped())
+
+
+PARTS = {"problem": problem, "capabilities": capabilities}
+
+
+def filled(page: str) -> str:
+    """Return a page with its generated parts made anew."""
+    return GENERATED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n\n{match[3]}", page)
+
+
+def files() -> dict[Path, str]:
+    """Return what every generated file is to contain."""
+    found = {HERE / "problem.schema.json": json.dumps(PROBLEM, indent=2) + "\n"}
+    for name in ("problems.md", "capabilities.md"):
+        found[HERE / name] = filled((HERE / name).read_text(encoding="utf-8"))
+    return found
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
