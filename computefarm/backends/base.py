@@ -123,6 +123,9 @@ class Backend(Protocol):
     def cancel(self, tasks: Sequence[int], reason: str) -> None:
         """End these tasks (all when empty); each is still reported as `Ended`."""
 
+    def abandon(self) -> None:
+        """Cancel everything, and wait no longer than until the word has left: this process ends at once."""
+
     def status(self) -> Status:
         """Return the farm's state now."""
 

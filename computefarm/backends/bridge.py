@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -27,6 +28,12 @@ from .base import Broken, Ended, Event, Held, Link, Offered, Placed, Printed, Si
 
 ANSWER_S = 10.0
 """How long a question to the manager may take."""
+
+ABANDON_S = 0.3
+"""How long a process that ends at once waits for its last word to be sent."""
+
+LEAVE_S = 0.05
+"""…and then for the socket's own thread to bring it to the network."""
 
 
 class Bridge(Observer):
@@ -148,6 +155,15 @@ class ClientBackend:
     def cancel(self, tasks: Sequence[int], reason: str) -> None:
         """End these tasks, or all."""
         self._client.cancel(tasks, reason)
+
+    def abandon(self) -> None:
+        """Cancel everything, and wait until the word has left."""
+        self.cancel((), "interrupted")
+        left = threading.Event()
+        # The second call comes in a later turn than the first, which ended with everything being sent.
+        self._client.call(lambda: self._client.call(left.set))
+        if left.wait(ABANDON_S):
+            time.sleep(LEAVE_S)
 
     def status(self) -> Status:
         """Return the farm's state."""

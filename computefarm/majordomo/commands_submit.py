@@ -127,6 +127,7 @@ class Following:
         self._patience = patience
         self._events: queue.SimpleQueue[Event | Wake] = queue.SimpleQueue()
         self._stopping = Stopping(lambda: self._events.put(Wake()))
+        self._stopping.hurry = backend.abandon
         self._shown = -1
         """The newest piece of the present attempt that has been printed."""
 

@@ -98,6 +98,10 @@ class Flights:
         """Return this run's toolchain for a need; the first question starts the backend."""
         return self._place.toolchain_of(asked)
 
+    def abandon(self) -> None:
+        """Have everything cancelled, in a hurry; callable from any thread."""
+        self._place.abandon()
+
     def close(self) -> None:
         """Stop the backend; unfinished tasks are cancelled there."""
         self._place.close()

@@ -87,6 +87,11 @@ class Place:
                 self._say(f"farm {self.open()} cannot be reached; results that exist count as up to date")
         return None
 
+    def abandon(self) -> None:
+        """Have everything cancelled, in a hurry."""
+        if self.running is not None:
+            self.running.abandon()
+
     def close(self) -> None:
         """Stop the backend; unfinished tasks are cancelled there."""
         running, self.running, self._backend = self.running, None, None

@@ -93,6 +93,7 @@ class FarmRunner(Judge):
             say=self.say,
         )  # fmt: skip
         self._stopping.look = self._cancelling.interrupted
+        self._stopping.hurry = self._flights.abandon
 
     # --- the whole run --------------------------------------------------------------------------------
 

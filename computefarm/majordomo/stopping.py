@@ -16,6 +16,10 @@ CANCELLED = 1
 """The exit code of a run that somebody has cancelled: its tasks did not succeed, and nobody killed it."""
 
 
+HURRY_S = 0.5
+"""How long a process that is told twice to end may still take to tell the farm."""
+
+
 class Terminated(BaseException):
     """SIGTERM came while an action ran on the main thread."""
 
@@ -25,6 +29,8 @@ class Stopping:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
+        self.hurry: Callable[[], None] = lambda: None
+        """Called by a second signal, on a thread of its own, for at most `HURRY_S`."""
         self._before: dict[int, Any] = {}
         self.code = 0
         """130 or 143 once a signal came, 1 once the run was cancelled."""
@@ -57,6 +63,10 @@ class Stopping:
     def _caught(self, number: int, frame: FrameType | None) -> None:
         code = EXIT_CODES[signal.Signals(number)]
         if self.code:
+            # On a thread, because this one may hold any lock at this moment.
+            hurrying = threading.Thread(target=self.hurry, daemon=True)
+            hurrying.start()
+            hurrying.join(HURRY_S)
             leave_at_once(max(self.code, code))
         if number == signal.SIGTERM:
             self.look()

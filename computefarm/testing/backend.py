@@ -111,6 +111,10 @@ class ScriptedBackend:
         obstacles = (Obstacle("worker", "w1", reason),) if reason else ()
         self.report(Held((task,), self.submitted[task].need, obstacles, offered, ever))
 
+    def abandon(self) -> None:
+        """Cancel everything."""
+        self.cancel((), "interrupted")
+
     def status(self) -> Status:
         """Return an empty farm."""
         return Status(self.name, "0", 0.0, (), (), 0, 0)

@@ -296,6 +296,9 @@ def test_ctrl_c_once_ends_it_cleanly_and_twice_at_once(
         assert ended["work:0"] == "cancelled"
     else:
         assert time.monotonic() - began < 2
+        until(lambda: not work.living(), "end of all processes", work.said, 10)
+        took_s = time.monotonic() - began
+        assert took_s < SOON_S + 0.5, f"{took_s:.1f} s"
     work.gate.touch()
     if times == 1:
         assert "1 up to date" in place.majordomo("run", cwd=work.folder)
