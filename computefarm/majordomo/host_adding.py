@@ -314,7 +314,7 @@ class Adding:
         self._say(f"worker and monitor run under {kept}")
         for note in done["notes"]:
             self._say(f"note: {note}")
-        if done["how"] == "keeper":
+        if done["how"] == "keeper" and (self._before is None or self._before.kept_by != "keeper"):
             line = units.crontab_line(done["again"])
             self._say(
                 f"note: after a reboot they are not started again, unless you type this there:\n  {line}"

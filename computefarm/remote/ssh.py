@@ -47,7 +47,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def typed(self, program: str = "ssh", *more: str) -> str:
         """Return the command line that a person would type."""
-        return shlex.join([program, *self.arguments(), self.where, *more])
+        return shlex.join([*program.split(), *self.arguments(), self.where, *more])
 
     @property
     def host(self) -> str:
@@ -133,7 +133,10 @@ class Connection:
             ) from error
         err = done.stderr.decode(errors="replace")
         if done.returncode == LOST or done.returncode < 0:
-            raise explain(self.target, err or "the connection was lost")
+            raise Unreachable(
+                f"the connection to {self.target.where} was lost; ssh says: {own_words(err)}",
+                hint=self.target.typed("ssh", "true") + "    # does it answer? then the same command again",
+            )
         return Done(code=done.returncode, out=done.stdout.decode(errors="replace"), err=err)
 
     def line(self, command: str) -> list[str]:
@@ -213,7 +216,7 @@ def explain(target: Target, said: str) -> FarmError:
         return Unreachable(text, hint=f"getent hosts {shlex.quote(target.host)}    # is the name right?")
     if "Connection refused" in said:
         return Unreachable(text, hint="sudo apt install openssh-server    # there; or say -o Port=N")
-    return Unreachable(text, hint=target.typed("ssh", "-v", "true"))
+    return Unreachable(text, hint=target.typed("ssh -v", "true"))
 
 
 def _has_key() -> bool:
