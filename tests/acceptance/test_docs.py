@@ -128,7 +128,7 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def first_column(page: str, after: str) -> list[str]:
-    text = (ROOT / "docs/reference" / page).read_text().partition(after)[2].partition("\n\n")[0]
+    text = (ROOT / "docs/reference" / page).read_text().partition(after)[2].lstrip().partition("\n\n")[0]
     return re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
 
 
