@@ -15,7 +15,7 @@ from typing import Any
 from computefarm.errors import FarmError, UsageError
 from computefarm.home import Home
 from computefarm.quantities import parse_duration
-from computefarm.services.connected import read_connections
+from computefarm.services.connected import Connections, read_connections
 from computefarm.settings import Settings
 from computefarm.transport.addresses import Address, parse_address
 from computefarm.transport.authorized import Authorization, clean_name, format_line, format_time
@@ -24,7 +24,7 @@ from computefarm.transport.invitation import invite
 from computefarm.transport.keys import read_key, spell
 
 PROGRAM = "cf-taskmanager"
-ENDING_S = 3.0
+ENDING_S = 5.0
 """How long to watch a running manager end the connections of a revoked key."""
 
 
@@ -150,7 +150,7 @@ def _dialled(wanted: str, access: Access) -> Address:
 def _keys(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     farm = _own_farm(arguments, home)
     farm.table.refresh()
-    connections = read_connections(farm.folder)
+    connections = read_connections(farm.folder).keys
     rows = [_row(entry, connections.get(entry.key, 0)) for entry in farm.table.entries.values()]
     for complaint in farm.table.complaints():
         print(f"{PROGRAM}: {complaint}", file=sys.stderr)
@@ -236,25 +236,24 @@ def _revoke(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
     removed = farm.table.remove(arguments.key, wall=time.time())
     if not removed:
         raise UsageError(f"no key {arguments.key!r} here", hint=f"{PROGRAM} keys")
-    left = _watch_them_end(farm, [entry.key for entry in removed])
+    after = _reread(farm, before)
     for entry in removed:
-        ended = before.get(entry.key, 0) - left.get(entry.key, 0)
+        ended = after.ended.get(entry.key, 0) - before.ended.get(entry.key, 0)
         verb = "withdrew" if entry.invited else "revoked"
         print(f"{verb} {entry.role} {entry.name}: {ended} live connection{'s' * (ended != 1)} ended")
-    if any(left.get(entry.key) for entry in removed):
+    if before.reading is not None and after.reading == before.reading:
         raise FarmError(
-            "the TaskManager has not ended every connection of it yet",
-            hint=f"{PROGRAM} stop    # ends them all",
+            f"the TaskManager has not taken note of it within {ENDING_S:.0f} s",
+            hint=f"{PROGRAM} stop    # ends every connection",
         )
     return 0
 
 
-def _watch_them_end(farm: Farm, keys: list[str]) -> dict[str, int]:
-    """Return the connections of these keys that a running manager has not ended in time."""
+def _reread(farm: Farm, before: Connections) -> Connections:
+    """Return who is connected once a running manager has read the changed file."""
     deadline = time.monotonic() + ENDING_S
     while True:
         now = read_connections(farm.folder)
-        left = {key: now[key] for key in keys if now.get(key)}
-        if not left or time.monotonic() >= deadline:
-            return left
+        if now.reading is None or now.reading != before.reading or time.monotonic() >= deadline:
+            return now
         time.sleep(0.02)

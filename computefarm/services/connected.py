@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import msgspec
 
 from computefarm.transport.keys import PublicKey, read_key, spell
 from computefarm.transport.manager_end import ManagerEnd
@@ -22,22 +25,20 @@ class Connected:
     def __init__(self, end: ManagerEnd, folder: Path) -> None:
         self._end = end
         self._path = folder / FILE
-        self._written: dict[PublicKey, int] | None = None
+        self._written: object = None
         self._next = 0.0
 
     def attach(self, loop: Loop) -> None:
         """Say who is connected, which is nobody yet."""
         self._next = loop.clock() + LOOK_S
-        self._write({})
+        self._write()
 
     def tick(self, now: float) -> None:
         """Look again."""
         if now < self._next:
             return
         self._next = now + LOOK_S
-        found = self._end.connections()
-        if found != self._written:
-            self._write(found)
+        self._write()
 
     def next_deadline(self) -> float | None:
         """Return when to look again."""
@@ -55,21 +56,41 @@ class Connected:
         with contextlib.suppress(OSError):
             self._path.unlink()
 
-    def _write(self, found: dict[PublicKey, int]) -> None:
-        self._written = found
-        text = json.dumps({"process": os.getpid(), "keys": {spell(key): n for key, n in found.items()}})
+    def _write(self) -> None:
+        said = {
+            "process": os.getpid(),
+            "reading": self._end.judged,
+            "keys": {spell(key): count for key, count in self._end.connections().items()},
+            "ended": {spell(key): count for key, count in self._end.ended.items()},
+        }
+        if said == self._written:
+            return
+        self._written = said
         # Not synced: it is about this moment.
         part = self._path.with_name(f".{FILE}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            part.write_text(text)
+            part.write_text(json.dumps(said))
             part.replace(self._path)
 
 
-def read_connections(folder: Path) -> dict[PublicKey, int]:
-    """Return how many connections each key has to the manager of this folder's farm; nothing when none runs."""
+class Connections(msgspec.Struct, frozen=True):
+    """What the file says; nothing when no manager runs."""
+
+    reading: int | None = None
+    """Which reading of the authorized file the manager goes by; None when none runs."""
+    keys: Mapping[PublicKey, int] = {}
+    ended: Mapping[PublicKey, int] = {}
+    """Connections that the manager has ended because their key was shut out."""
+
+
+def read_connections(folder: Path) -> Connections:
+    """Return how many connections each key has to the manager of this folder's farm."""
     try:
         said = json.loads((folder / FILE).read_text())
         os.kill(int(said["process"]), 0)
-        return {read_key(key): int(count) for key, count in said["keys"].items()}
+        keys, ended = (
+            {read_key(key): int(count) for key, count in said[part].items()} for part in ("keys", "ended")
+        )
+        return Connections(int(said["reading"]), keys, ended)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return {}
+        return Connections()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import msgspec
@@ -18,7 +18,7 @@ from .keys import KeyPair, PublicKey, check_curve
 from .monitor import FAILURES, Monitor
 from .refusals import Refusal, Refusals
 from .strangers import Strangers
-from .tcp import bind_error, bytes_received, hang_up, resolved, shuffle_routes
+from .tcp import bind_error, bytes_received, far_end, hang_up, resolved, shuffle_routes
 from .wire import (
     BATCH,
     INPROC,
@@ -54,6 +54,9 @@ CALM_S = 1.0
 
 ALERT_S = 0.05
 """The same while somebody has sent much that nobody could read yet."""
+
+LAST_WORDS_S = 0.2
+"""What a peer is told before its connection ends needs a moment to get there."""
 
 BEATS = 64
 """Bytes per second that ZeroMQ's own heartbeats may take."""
@@ -107,6 +110,10 @@ class ManagerEnd:
         self._peers: dict[Route, _Peer] = {}
         self._by_descriptor: dict[int, Route] = {}
         self._strangers = Strangers()
+        self._doomed: deque[tuple[float, int, tuple[str, int]]] = deque()
+        """Connections to end, and when."""
+        self.ended: Counter[PublicKey] = Counter()
+        """Connections of each key that were ended because the table no longer lets it in."""
         self._barred: dict[PublicKey, float] = {}
         self._look_at = 0.0
         self._pause_s = CALM_S
@@ -191,6 +198,7 @@ class ManagerEnd:
             self._watch()
             self._review()
             self._look()
+            self._hang_up_on_doomed()
         got: list[Incoming] = []
         receive = self._socket.recv
         more = self._socket.getsockopt
@@ -321,11 +329,17 @@ class ManagerEnd:
         return found
 
     def drop(self, route: Route) -> None:
-        """Hang up on a peer at once, losing what is queued for it; it is not reported as `departed`."""
+        """Hear nothing more from a peer, and hang up when it has been told why; it is not reported as `departed`."""
         peer = self._peers.get(route)
-        if peer is not None:
+        if peer is not None and not peer.refused:
             peer.identity, peer.refused = None, True
-            hang_up(peer.descriptor)
+            self._doomed.append((time.monotonic() + LAST_WORDS_S, peer.descriptor, far_end(peer.descriptor)))
+
+    def _hang_up_on_doomed(self) -> None:
+        now = time.monotonic()
+        while self._doomed and now >= self._doomed[0][0]:
+            _, descriptor, far = self._doomed.popleft()
+            hang_up(descriptor, far)
 
     def bar(self, key: PublicKey, until: float) -> int:
         """Hang up on every connection of `key` and let none in until then (wall clock); return how many."""
@@ -337,6 +351,7 @@ class ManagerEnd:
         for route in found:
             self._departed.append(route)
             self.drop(route)
+            hang_up(self._peers[route].descriptor)
         return len(found)
 
     def _bar_of(self, key: PublicKey) -> str:
@@ -357,6 +372,7 @@ class ManagerEnd:
                 self._refusals.add(peer.address, peer.key, peer.identity.name if peer.identity else "", text)
                 self._departed.append(route)
                 self.drop(route)
+                hang_up(peer.descriptor)
             elif unread > UNREAD // 16:
                 self._pause_s = ALERT_S
         self._look_at = now + self._pause_s
@@ -364,7 +380,12 @@ class ManagerEnd:
     @property
     def pause_s(self) -> float:
         """Return how soon to call `receive` although nothing came."""
-        return self._pause_s
+        return ALERT_S if self._doomed else self._pause_s
+
+    @property
+    def judged(self) -> int:
+        """Return which reading of the authorized file holds now."""
+        return self._judged
 
     def connections(self) -> dict[PublicKey, int]:
         """Return how many live connections each key has."""
@@ -409,6 +430,7 @@ class ManagerEnd:
                 reason = objection(known, peer.address, now) if known else "its key was taken out of the file"
                 self._refusals.add(peer.address, peer.key, was.name, f"{reason}; its connection is closed")
                 peer.refused = True
+                self.ended[peer.key] += 1
                 self._departed.append(route)
                 hang_up(peer.descriptor)
 

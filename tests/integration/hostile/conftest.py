@@ -39,7 +39,7 @@ def wait_for(true: Callable[[], object], what: str, show: Callable[[], object] =
 class Evil:
     """A bare ZeroMQ peer with a key that the farm knows, and none of our own ends' manners."""
 
-    def __init__(self, place: Place, keys: KeyPair, **options: object) -> None:
+    def __init__(self, place: Place, keys: KeyPair, address: str = "", **options: object) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.heard: list[FromManager] = []
         self.socket = self._context.socket(zmq.DEALER)
@@ -49,7 +49,7 @@ class Evil:
         self.socket.curve_secretkey = keys.secret.encode()
         for name, value in options.items():
             setattr(self.socket, name, value)
-        self.socket.connect(place.address)
+        self.socket.connect(address or place.address)
 
     def say(self, *messages: ToManager, data: bytes | None = None) -> None:
         """Send messages in one frame."""
@@ -200,9 +200,9 @@ class Place:
         assert done.returncode == 0, done.stderr
         return keys
 
-    def evil(self, role: str = "", keys: KeyPair | None = None, **options: object) -> Evil:
+    def evil(self, role: str = "", keys: KeyPair | None = None, address: str = "", **options: object) -> Evil:
         """Return a peer with the key of a role."""
-        self._evils.append(made := Evil(self, keys or self.keys[role], **options))
+        self._evils.append(made := Evil(self, keys or self.keys[role], address, **options))
         return made
 
     def own_keys(self, role: str) -> KeyPair:
