@@ -6,7 +6,16 @@ from collections import Counter
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from computefarm.core.commands import Found, Gone, LookUp, NotFound, Vanished
 from computefarm.messages import (
@@ -23,7 +32,9 @@ from computefarm.messages import (
     Outcome,
     Result,
     Run,
+    Running,
     Taken,
+    TaskSpec,
     Want,
 )
 from computefarm.testing.farm import Farm, action, spec, success
@@ -37,9 +48,20 @@ BLOBS = [bytes([n]) * 32 for n in range(4)]
 class Histories(RuleBasedStateMachine):
     runs: Bundle[tuple[str, Run]] = Bundle("runs")
 
-    @initialize()
-    def begin(self) -> None:
-        self.farm = Farm()
+    @initialize(journalled=st.booleans())
+    def begin(self, journalled: bool) -> None:
+        self.farm = Farm(journalled=journalled)
+        self.journalled = journalled
+        if journalled:
+            self.farm.sync(0)
+        self.restored = 0
+        """Entries that this life began with; what came later is written down but not always synced."""
+        self.actions: dict[tuple[str, int], bytes] = {}
+        self.specs: dict[tuple[str, int], tuple[Need, TaskSpec]] = {}
+        self.ran: dict[bytes, bytes] = {}
+        """Actions, by the first output that their attempts make."""
+        self.earlier: set[tuple[str, int]] = set()
+        """Told in an earlier life of the manager."""
         for client in CLIENTS:
             self.farm.client(client)
         self.life = Counter[str]()
@@ -47,6 +69,8 @@ class Histories(RuleBasedStateMachine):
         self.submitted: dict[tuple[str, int], bool] = {}
         self.done: Counter[tuple[str, int]] = Counter()
         self.number = 0
+        self.given: dict[str, list[tuple[int, int, str]]] = {}
+        """Attempts, by worker."""
         self.hold: list[tuple[str, Run]] = []
 
     def collect(self) -> None:
@@ -54,6 +78,9 @@ class Histories(RuleBasedStateMachine):
         for to, message in self.farm.sent:
             if isinstance(message, Run):
                 self.hold.append((to, message))
+                name = to.split("-")[0]
+                self.given.setdefault(name, []).append((message.key, message.attempt, message.epoch))
+                self.ran[made_by(message)] = message.action
             elif isinstance(message, Done):
                 assert (message.session, message.task) in self.submitted
                 self.honest(message)
@@ -67,6 +94,8 @@ class Histories(RuleBasedStateMachine):
         last = done.attempts[-1].attempt
         if done.result.outcome is Outcome.SUCCEEDED:
             assert all(entry.digest[0] == last for entry in done.result.outputs)
+            for entry in done.result.outputs:
+                assert self.ran[entry.digest] == self.actions[done.session, done.task]
             assert all(entry.digest in self.farm.blobs for entry in done.result.outputs)
         elif done.result.outcome is Outcome.FAILED and done.result.exit_code is not None:
             assert done.result.reason == f"attempt {last}"
@@ -95,6 +124,8 @@ class Histories(RuleBasedStateMachine):
             kind=command,
         )
         self.submitted[f"s-{client}", self.number] = True
+        self.actions[f"s-{client}", self.number] = task.action
+        self.specs[f"s-{client}", self.number] = (need, task)
         self.farm.submit(task, need=need, session=f"s-{client}", client=client)
 
     @rule(client=st.sampled_from(CLIENTS), data=st.data())
@@ -158,7 +189,7 @@ class Histories(RuleBasedStateMachine):
     @rule(run=runs, outputs=st.booleans(), run_s=st.sampled_from([0.001, 0.02, 1.0]), fails=st.booleans())
     def finish(self, run: tuple[str, Run], outputs: bool, run_s: float, fails: bool) -> None:
         peer, what = run
-        made = (FileEntry("o", bytes([what.attempt, what.key % 256]) * 16, 1),) if outputs else ()
+        made = (FileEntry("o", made_by(what), 1),) if outputs else ()
         result = (
             Result(Outcome.FAILED, exit_code=1, reason=f"attempt {what.attempt}")
             if fails
@@ -168,11 +199,11 @@ class Histories(RuleBasedStateMachine):
 
     @rule(run=runs)
     def deliver(self, run: tuple[str, Run]) -> None:
-        self.farm.arrive(bytes([run[1].attempt, run[1].key % 256]) * 16)
+        self.farm.arrive(made_by(run[1]))
 
     @rule(run=runs)
     def fail_to_deliver(self, run: tuple[str, Run]) -> None:
-        self.farm.say(run[0], Absent((bytes([run[1].attempt, run[1].key % 256]) * 16,)))
+        self.farm.say(run[0], Absent((made_by(run[1]),)))
 
     @rule(run=runs)
     def begin_run(self, run: tuple[str, Run]) -> None:
@@ -181,6 +212,46 @@ class Histories(RuleBasedStateMachine):
     @rule(run=consumes(runs), absent=st.sets(st.sampled_from(BLOBS), max_size=1))
     def decline(self, run: tuple[str, Run], absent: set[bytes]) -> None:
         self.farm.say(run[0], Declined(run[1].key, run[1].attempt, "not now", tuple(absent)))
+
+    @rule(name=st.sampled_from(["w1", "w2", "w3"]), slots=st.integers(1, 3), data=st.data())
+    def come_back(self, name: str, slots: int, data: st.DataObject) -> None:
+        """A worker connects again, with some of the attempts it was ever given still in hand."""
+        if self.peers.get(name) in self.farm.manager._tables.peers or not self.given.get(name):
+            return
+        held = data.draw(st.lists(st.sampled_from(self.given[name]), max_size=3, unique=True))
+        self.life[name] += 1
+        self.peers[name] = peer = f"{name}-{self.life[name]}"
+        running = tuple(Running(*attempt) for attempt in held)
+        self.farm.worker(name, slots, peer=peer, boot=name, running=running)
+
+    # --- the journal and the manager's death
+
+    @rule(records=st.integers(0, 20))
+    def sync(self, records: int) -> None:
+        if self.journalled:
+            written = len(self.farm.journal) - self.restored
+            self.farm.sync(min(written, (self.farm.synced or 0) + records))
+
+    @precondition(lambda self: self.journalled)
+    @rule(lucky=st.integers(0, 5))
+    def restart(self, lucky: int) -> None:
+        """The manager dies, and with it some of what was not synced; its clients come back."""
+        self.collect()
+        kept = self.restored + (self.farm.synced or 0) + lucky
+        self.farm.restart(self.farm.journal[:kept])
+        self.farm.sync(0)
+        self.restored = len(self.farm.journal)
+        self.peers.clear()
+        self.hold.clear()
+        self.earlier |= set(self.done)
+        check(self.farm.manager)
+        for client in CLIENTS:
+            session = f"s-{client}"
+            self.farm.client(client)
+            self.take(client)
+            for (of, number), (need, task) in self.specs.items():
+                if of == session and (of, number) not in self.done:
+                    self.farm.submit(task, need=need, session=session, client=client)
 
     # --- time
 
@@ -207,7 +278,8 @@ class Histories(RuleBasedStateMachine):
     def told_once(self) -> None:
         if hasattr(self, "farm"):
             self.collect()
-            assert all(count == 1 for count in self.done.values())
+            told = {task for task, count in self.done.items() if count > 1}
+            assert told <= self.earlier
 
     def teardown(self) -> None:
         if hasattr(self, "farm"):
@@ -217,6 +289,7 @@ class Histories(RuleBasedStateMachine):
         """With clients that answer and a healthy worker, everything ends and nothing is left."""
         farm = self.farm
         tables = farm.manager._tables
+        farm.sync()
         farm.worker("healer", 4)
         for _ in range(400):
             unended = [s for s in tables.sessions.values() if s.unended]
@@ -251,7 +324,13 @@ class Histories(RuleBasedStateMachine):
                 farm.say(to, Finished(run.key, run.attempt, success(), run.epoch))
 
 
+def made_by(run: Run) -> bytes:
+    """Return the digest of what an attempt makes: no other attempt of any life of the manager makes the same."""
+    life = int(run.epoch.removeprefix("epoch") or 1)
+    return bytes([run.attempt, run.key % 256, life, 0]) * 8
+
+
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -265,7 +265,9 @@ def test_a_run_left_to_another_client_is_that_clients_after_a_restart() -> None:
     farm.submit(twin, session="s2", client="c2").say("c1", Cancel("s1"))
     assert farm.done("c1").result.outcome is Outcome.CANCELLED
 
-    back(farm.restart(), Running(run.key, run.attempt, run.epoch)).finish(run)
+    back(farm.restart(), Running(run.key, run.attempt, run.epoch))
+    assert farm.manager.explain("s2", "t1").state == "running"
+    farm.finish(run)
 
     farm.client("c2").submit(twin, session="s2", client="c2")
     assert farm.done("c2").result.outcome is Outcome.SUCCEEDED
