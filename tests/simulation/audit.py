@@ -325,3 +325,4 @@ class Audit:
             if any(output.digest not in manager.blobs for output in entry.done.result.outputs):
                 self.redone.add((manager.lineages, key))
                 self.ended.discard((manager.lineages, key))
+                self.taken.pop((manager.lineages, key), None)
