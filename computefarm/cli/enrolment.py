@@ -120,7 +120,8 @@ def _invite(arguments: argparse.Namespace, home: Home, settings: Settings) -> in
         print(
             f"{PROGRAM}: this farm listens on {address} only: the line is good on this machine, or behind a "
             "tunnel. For other machines:\n"
-            f"  {PROGRAM} stop && {PROGRAM} start --name {farm.name} --listen tcp://0.0.0.0:{address.port} --daemon",
+            f"  {PROGRAM} stop && "
+            f"{PROGRAM} start --name {farm.name} --listen tcp://0.0.0.0:{address.port} --daemon",
             file=sys.stderr,
         )
     if sys.stdout.isatty():

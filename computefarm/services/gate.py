@@ -53,7 +53,7 @@ class Gate:
 
     @staticmethod
     def may_not(identity: Authorization, said: str, role: str, message: ToManager) -> str:
-        """Return why the key, as the table has it now, may not send `message` as `role`; empty when it may."""
+        """Return why the key, as the table has it now, may not send `message` as `role`, or nothing."""
         if not identity.may(said):
             return f"this key is a {identity.role}'s and may not act as {said}"
         if role not in ALLOWED[type(message)]:

@@ -68,7 +68,7 @@ def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
 
 
 def plain_ip(address: str) -> str:
-    """Return an IP address as people write it: an IPv4 one without the IPv6 clothes that a dual port gives it."""
+    """Return an IP address as people write it: IPv4 without the IPv6 clothes that a dual port gives it."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -5,8 +5,8 @@
 Roles: `client`, `worker`, `monitor`, `viewer`, `admin`. `invite:ROLE` is a temporary key that may join once;
 `used:ROLE … by=KEY at=TIME` remembers such a key after it did, so that a second try gets a clear answer, and
 `revoked:ROLE … at=TIME` one that was shut out, so that whoever still tries it is named in the log.
-What follows a `#` is a comment; comments survive every change. A line that cannot be read is reported with its
-number and refuses only itself.
+What follows a `#` is a comment; comments survive every change. A line that cannot be read is reported with
+its number and refuses only itself.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-import msgspec
 import zmq
 
 from computefarm.codec import HEADER
@@ -14,11 +13,12 @@ from computefarm.errors import UsageError
 
 from .addresses import Address, parse_address, plain_ip
 from .authorized import Authorization, Authorized
+from .connection import Connection, Incoming, Route, property_of
 from .keys import KeyPair, PublicKey, check_curve
 from .monitor import FAILURES, Monitor
 from .refusals import Refusal, Refusals
 from .strangers import Strangers
-from .tcp import bind_error, bytes_received, far_end, hang_up, resolved, shuffle_routes
+from .tcp import bind_error, far_end, hang_up, resolved, shuffle_routes
 from .wire import (
     BATCH,
     INPROC,
@@ -32,19 +32,9 @@ from .wire import (
 )
 from .zap import DOMAIN, Door, objection
 
-Route = bytes
-"""ZeroMQ's own name for one connection, made by the manager, never by the peer."""
+__all__ = ["LOCAL", "Incoming", "ManagerEnd", "Route"]
 
 LOCAL = Authorization(role="local", name="this process")
-
-
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """One message from one connection, with what the table says of its key now."""
-
-    route: Route
-    identity: Authorization
-    body: bytes
-    data: Buffer | None = None
 
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILURES
@@ -58,30 +48,7 @@ ALERT_S = 0.05
 LAST_WORDS_S = 0.2
 """What a peer is told before its connection ends needs a moment to get there."""
 
-BEATS = 64
-"""Bytes per second that ZeroMQ's own heartbeats may take."""
-
-
-class _Peer:
-    """One live connection."""
-
-    __slots__ = ("address", "descriptor", "identity", "key", "read", "refused", "since")
-
-    def __init__(self, key: PublicKey, address: str, descriptor: int) -> None:
-        self.key = key
-        self.address = address
-        self.descriptor = descriptor
-        """Of ZeroMQ's TCP connection; -1 when unknown."""
-        self.identity: Authorization | None = None
-        self.refused = False
-        self.read = 0
-        """Bytes of the wire that have been handed on."""
-        self.since = time.monotonic()
-
-    def unread(self, now: float) -> int:
-        """Return how many bytes have come in and are not a message that could be read."""
-        received = bytes_received(self.descriptor)
-        return 0 if received is None else received - self.read - int(BEATS * (now - self.since))
+_HEADER_BYTES = on_the_wire(len(HEADER))
 
 
 class ManagerEnd:
@@ -107,7 +74,7 @@ class ManagerEnd:
         self._socket = context.socket(zmq.ROUTER)
         self._door: Door | None = None
         self._monitor: Monitor | None = None
-        self._peers: dict[Route, _Peer] = {}
+        self._peers: dict[Route, Connection] = {}
         self._by_descriptor: dict[int, Route] = {}
         self._strangers = Strangers()
         self._doomed: deque[tuple[float, int, tuple[str, int]]] = deque()
@@ -236,7 +203,7 @@ class ManagerEnd:
         """Take a connection's first message: learn whose it is, and keep out who must not be here."""
         header = self._socket.recv(copy=False)
         if self._door is None:
-            peer = _Peer("", "", -1)
+            peer = Connection("", "", -1)
             peer.identity = LOCAL
         else:
             # An older connection's end is told before a newer one with the same descriptor can speak.
@@ -258,9 +225,9 @@ class ManagerEnd:
             self._skip(peer)
         return Incoming(route, peer.identity, body, data)
 
-    def _meet(self, route: Route, header: zmq.Frame) -> _Peer:
-        key, address = _property(header, "User-Id"), plain_ip(_property(header, "Peer-Address"))
-        peer = _Peer(key, address, int(header.get(zmq.SRCFD)))
+    def _meet(self, route: Route, header: zmq.Frame) -> Connection:
+        key, address = property_of(header, "User-Id"), plain_ip(property_of(header, "Peer-Address"))
+        peer = Connection(key, address, int(header.get(zmq.SRCFD)))
         if not key:
             self._refusals.add(address, "", "", "a message without a key")
         elif len(route) != 5 or route[0] != 0:
@@ -272,12 +239,12 @@ class ManagerEnd:
             hang_up(peer.descriptor)
         return peer
 
-    def _turn_away(self, peer: _Peer, reason: str) -> None:
+    def _turn_away(self, peer: Connection, reason: str) -> None:
         self._skip(peer)
         if reason and peer.identity is not None:
             self._refusals.add(peer.address, peer.key, peer.identity.name, reason)
 
-    def _skip(self, peer: _Peer) -> None:
+    def _skip(self, peer: Connection) -> None:
         while self._socket.getsockopt(zmq.RCVMORE):
             peer.read += on_the_wire(len(self._socket.recv(copy=False)))
 
@@ -329,7 +296,7 @@ class ManagerEnd:
         return found
 
     def drop(self, route: Route) -> None:
-        """Hear nothing more from a peer, and hang up when it has been told why; it is not reported as `departed`."""
+        """Hear nothing more from a peer, and hang up when it has been told why; it is not `departed`."""
         peer = self._peers.get(route)
         if peer is not None and not peer.refused:
             peer.identity, peer.refused = None, True
@@ -434,7 +401,7 @@ class ManagerEnd:
                 self._departed.append(route)
                 hang_up(peer.descriptor)
 
-    def _judge(self, peer: _Peer) -> None:
+    def _judge(self, peer: Connection) -> None:
         entry = self._table.find(peer.key) if self._table is not None and not peer.refused else None
         peer.identity = None if objection(entry, peer.address, self._clock()) else entry
 
@@ -479,13 +446,3 @@ class ManagerEnd:
             del self._by_descriptor[peer.descriptor]
         if peer.identity is not None:
             self._departed.append(route)
-
-
-_HEADER_BYTES = on_the_wire(len(HEADER))
-
-
-def _property(frame: zmq.Frame, name: str) -> str:
-    try:
-        return str(frame.get(name))
-    except zmq.ZMQError:
-        return ""

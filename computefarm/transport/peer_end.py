@@ -195,8 +195,9 @@ class PeerEnd:
     def _barred(self) -> LinkEvent:
         return LinkEvent(
             LinkState.REFUSED,
-            f"the manager at {self.address} does not know this machine's key any more: it was revoked, has "
-            "expired, may not come from this address, or has just flooded it (`cf-taskmanager keys` says which)",
+            f"the manager at {self.address} does not know this machine's key any more: it was revoked, "
+            "has expired, may not come from this address, or has just flooded it "
+            "(`cf-taskmanager keys` says which)",
             hint=f"{self._allow}    # on the manager's machine, to let it in again",
         )
 
@@ -212,8 +213,8 @@ class PeerEnd:
         return LinkEvent(
             LinkState.STRANGER,
             f"what answers at {self.address} {what}",
-            hint=f"cf-taskmanager invite --role {self._role}    # on the manager's machine, if the farm was made anew; "
-            "then join again here with the line it prints",
+            hint=f"cf-taskmanager invite --role {self._role}    # on the manager's machine, if the farm "
+            "was made anew; then join again here with the line it prints",
         )
 
     def _unreachable(self, error: Unreachable) -> LinkEvent:

@@ -98,7 +98,8 @@ def unknown_host(address: str) -> Unreachable:
     where = parse_address(address)
     return Unreachable(
         f"this machine finds no address for {where.host!r}",
-        hint="cf-taskmanager invite --role ROLE --address IP-ADDRESS    # on the manager's machine; then join with it",
+        hint="cf-taskmanager invite --role ROLE --address IP-ADDRESS    # on the manager's machine; "
+        "then join again here with the line it prints",
     )
 
 

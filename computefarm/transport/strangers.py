@@ -26,7 +26,7 @@ class Stranger(msgspec.Struct, frozen=True):
 
 
 class Strangers:
-    """Who has connected and not spoken, by descriptor; so that they can take neither all descriptors nor memory."""
+    """Who has connected and not spoken, by descriptor: they must take neither all of those nor memory."""
 
     def __init__(self) -> None:
         self._found: dict[int, Stranger] = {}

@@ -32,7 +32,7 @@ def shuffle_routes() -> None:
 
 
 def hang_up(descriptor: int, far: tuple[str, int] | None = None) -> None:
-    """End a connection (-1: none), if it still leads to `far`; ZeroMQ's own thread sees the end and cleans up."""
+    """End a connection (-1: none), if it still leads to `far`; ZeroMQ's own thread sees it and cleans up."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as link:
         if far is None or _far(link) == far:
             link.shutdown(socket.SHUT_RDWR)
@@ -51,7 +51,7 @@ def _far(link: socket.socket) -> tuple[str, int]:
 
 
 def bytes_received(descriptor: int) -> int | None:
-    """Return how many bytes have come in on a connection; None where the system does not tell (Linux does)."""
+    """Return how many bytes have come in on a connection; None where the system does not tell."""
     if sys.platform != "linux" or descriptor < 0:
         return None
     try:
@@ -79,7 +79,8 @@ def bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
     if error.errno == zmq.EADDRINUSE:
         return UsageError(
             f"port {where.port} of {where.host} is in use: another TaskManager or program listens there",
-            hint=f"cf-taskmanager status    # or another port: --listen {Address(where.host, where.port + 1)}",
+            hint="cf-taskmanager status    # or another port: "
+            f"--listen {Address(where.host, where.port + 1)}",
         )
     if error.errno == errno.EACCES:
         return UsageError(

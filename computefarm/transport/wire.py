@@ -35,7 +35,7 @@ LIMITS = (
 """Socket options of both ends, in milliseconds, messages and bytes."""
 
 MANAGER_LIMITS = (
-    # A peer that does not read holds at most so many chunks, one that floods gets no more than this read ahead.
+    # A peer that does not read holds so many chunks; one that floods gets so many frames read ahead.
     (zmq.SNDHWM, 64),
     (zmq.RCVHWM, 32),
     (zmq.BACKLOG, 2048),
@@ -43,7 +43,7 @@ MANAGER_LIMITS = (
 """What the manager sets besides, on its port: whoever connects may be slow, stuck or hostile."""
 
 UNREAD = 128 * 1024 * 1024
-"""Bytes of one peer that may have come in and not been handed on; beyond, it is sending one endless message."""
+"""Bytes of one peer that may have come in and not been handed on; with more it sends one endless message."""
 
 
 def on_the_wire(size: int) -> int:
