@@ -52,6 +52,9 @@ from .reasons import reason_sentences
 
 DATABASE = ".majordomo.db"
 
+BROKEN_PIPE = 141
+"""Exit code of a command whose reader has gone, as a shell gives it."""
+
 opt_database = {
     "section": "DB backend",
     "name": "dep_file",
@@ -92,6 +95,10 @@ class Own(DoitCmdBase):
             return shown(option_error(error, self.name))
         except USER_ERRORS:
             raise
+        except BrokenPipeError:
+            # The reader has gone, as in `majordomo list | head`; nothing is left to say, nor to flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
         except Exception as error:
             if self.pdb:
                 raise

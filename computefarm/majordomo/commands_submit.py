@@ -30,6 +30,7 @@ from computefarm.messages import Outcome, Piece, Result
 from computefarm.settings import Settings, load_settings
 
 from .adhoc import NUMBER, submission
+from .commands_doit import BROKEN_PIPE
 from .failures import reason_of
 from .look import FARM, Look, option
 from .patience import GRACE, Patience, nothing_offers
@@ -41,8 +42,6 @@ STOP_S = 2.0
 NOTICE_S = 0.5
 """The longest wait without a look around."""
 
-BROKEN_PIPE = 141
-
 
 class Wake(msgspec.Struct):
     """Look up: a signal came."""
@@ -53,7 +52,7 @@ class SubmitCommand(Look):
 
     name = "submit"
     doc_purpose = "run one command on the farm, as if it ran here"
-    doc_usage = "-- COMMAND [ARGUMENT ...]"
+    doc_usage = "--capability NAME [OPTION ...] -- COMMAND [ARGUMENT ...]"
     doc_description = (
         "Its output is shown as it comes, and its exit code is returned. One word alone is a line for the "
         "shell; several are a program and its arguments. Only the inputs are there, only outputs come back."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -313,3 +315,22 @@ def task_bad():
     elif reporter in ("console", "executed-only"):
         assert ".  far" in done.out
         assert "TaskFailed - taskid:bad" in done.out
+
+
+@pytest.mark.parametrize("arguments", [("help", "run"), ("list",), ("run",)])
+def test_a_reader_that_goes_away_is_no_error(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "dodo.py").write_text(
+        "def task_many():\n    for i in range(3000):\n        yield {'name': 'x' * 9 + str(i), 'actions': [(repr, [1])]}\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [*MAJORDOMO, *arguments], cwd=folder, env=environment(tmp_path / "home"), stdout=writer,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode in (0, 141), err
