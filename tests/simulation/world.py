@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Collection
 
+from computefarm.messages import Cancel
 from computefarm.testing.invariants import check
 
 from .audit import Audit, Violation
@@ -221,7 +222,17 @@ class World:
         worker.do(worker.drain)
 
     def cancel(self, client: ClientNode) -> None:
-        client.do(client.cancel)
+        """Let a client cancel a task of its own, or another of the same owner do so by its name."""
+        rng = self.faults.streams["cancel"]
+        others = [other for other in self.clients if other is not client]
+        if others and rng.random() < 0.3:
+            if client.alive and client.session.unfinished:
+                number = rng.choice(sorted(client.session._open))
+                self.audit.cancels(client.boot, number)
+                other, message = rng.choice(others), Cancel(client.boot, names=(f"t{number}",), number=7)
+                other.do(lambda: other.say(message))
+        else:
+            client.do(client.cancel)
 
     def report(self, worker: WorkerNode) -> None:
         worker.do(worker.report)
