@@ -43,11 +43,16 @@ class Verdict(NamedTuple):
     """As in `Result.kind`."""
 
 
+SUCCESS = Verdict(Outcome.SUCCEEDED)
+
+
 def judge(action: Action, event: Ended, *, halted: str | None, over: str = "") -> Verdict:
     """Return what the end of the commands means before outputs and machine are looked at.
 
     `halted` is why the attempt was ended, None when it was not; `over` how it passed its memory.
     """
+    if event.exit_code == 0 and not event.timed_out and halted is None and not event.error:
+        return SUCCESS
     command = _shown(action, event.command)
     if over and event.exit_code != 0:
         return Verdict(Outcome.FAILED, f"killed: out of memory, {over}: {command}", "out-of-memory")
@@ -60,8 +65,6 @@ def judge(action: Action, event: Ended, *, halted: str | None, over: str = "") -
         return Verdict(Outcome.FAILED, event.error, "exit")
     if event.signal is not None:
         return Verdict(Outcome.FAILED, f"killed by {_signal_name(event.signal)}: {command}", "signal")
-    if event.exit_code == 0:
-        return Verdict(Outcome.SUCCEEDED)
     text = f"exit status {event.exit_code}"
     if (number := signal_of(event)) is not None and _by_shell(action, event.command):
         return Verdict(
