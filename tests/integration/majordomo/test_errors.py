@@ -322,7 +322,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments: tuple[str, ...], tmp_pat
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "dodo.py").write_text(
-        "def task_many():\n    for i in range(3000):\n        yield {'name': 'x' * 9 + str(i), 'actions': [(repr, [1])]}\n"
+        "def task_many():\n    for i in range(3000):\n        yield {'name': 'x' * 9 + str(i), 'actions': [lambda: None]}\n"
     )
     reader, writer = os.pipe()
     os.close(reader)
