@@ -1,7 +1,8 @@
 """The journal's own thread: writes and syncs what the control thread hands over, many records at once.
 
-Urgent records are synced at once, together with everything that has come until then; while the disk is busy
-the next group gathers. Others wait for the next urgent one, but not longer than `BEHIND_S`.
+Urgent records are synced at once, together with everything that has come until then; while the disk is busy,
+and for a moment after a large group, the next one gathers. Others wait for the next urgent one, but not
+longer than `BEHIND_S`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ log = logging.getLogger("computefarm.journal")
 
 BEHIND_S = 0.05
 """Longest time between a record's arrival and its sync when nobody waits for it."""
+
+COMPANY_S = 0.0002
+"""Rest after a sync for each record in it: the more there is to do, the more goes into one sync."""
+
+COMPANY_MAX_S = 0.004
+"""The longest such rest; workers have several times that lying ready then."""
 
 RETRY_S = 1.0
 """Between two tries to write to a disk that has failed."""
@@ -92,6 +99,7 @@ class Writer:
         self._pending: list[Record] = []
         self._due = float("inf")
         """When the pending ones must be synced at the latest."""
+        self._rest_until = 0.0
         self._ending = False
         self._failed = False
         self._compactor: threading.Thread | None = None
@@ -140,19 +148,29 @@ class Writer:
     def _gather(self) -> None:
         """Wait until something is to be done, and take all that has come until then."""
         try:
-            item = self._queue.get(timeout=self._patience())
-            while True:
-                if item is None:
-                    self._ending = True
-                    return
-                records, urgent = item
-                self._pending += records
-                if not self._failed:
-                    now = time.monotonic()
-                    self._due = min(self._due, now if urgent else now + BEHIND_S)
-                item = self._queue.get_nowait()
+            self._take(self._queue.get(timeout=self._patience()))
+            self._take_all()
         except queue.Empty:
             pass
+        rest = self._rest_until - time.monotonic()
+        if rest > 0 and self._due <= self._rest_until and not self._ending:
+            time.sleep(rest)  # not on the queue: each hand-over would wake us
+            self._take_all()
+
+    def _take(self, item: tuple[list[Record], bool] | None) -> None:
+        if item is None:
+            self._ending = True
+            return
+        records, urgent = item
+        self._pending += records
+        if not self._failed:
+            now = time.monotonic()
+            self._due = min(self._due, now if urgent else now + BEHIND_S)
+
+    def _take_all(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while not self._ending:
+                self._take(self._queue.get_nowait())
 
     def _patience(self) -> float | None:
         if self._due < float("inf"):
@@ -175,6 +193,8 @@ class Writer:
             return
         assert self._segment is not None
         if self._pending:
+            rest = min(COMPANY_MAX_S, COMPANY_S * len(self._pending))
+            self._rest_until = time.monotonic() + rest
             try:
                 self._segment.append([record.entry for record in self._pending])
             except OSError as error:

@@ -15,7 +15,7 @@ from computefarm.core.commands import (
     Record,
     Send,
 )
-from computefarm.core.entries import JournalEntry
+from computefarm.core.entries import Ended, JournalEntry
 from computefarm.journal.tasks import TaskJournal, take_stock
 from computefarm.journal.writer import Report, Synced
 from computefarm.messages import Halt, Run
@@ -75,7 +75,8 @@ class Journalling:
         """Have this written down."""
         self._records.append(record)
         self._last = record.number
-        if record.urgent:
+        if record.urgent and type(record.entry) is not Ended:
+            # For an end only its worker waits, which has all the time: the next group will do.
             self._urgent = True
 
     def hold(self, command: Send) -> bool:
