@@ -215,9 +215,8 @@ def _hosts(text: str) -> tuple[str, ...]:
     found: list[str] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
         try:
-            found.append(
-                str(ipaddress.ip_network(word, strict=False)).removesuffix("/32").removesuffix("/128")
-            )
+            network = ipaddress.ip_network(word, strict=False)
+            found.append(str(network.network_address if network.num_addresses == 1 else network))
             continue
         except ValueError:
             pass
