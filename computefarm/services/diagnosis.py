@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from computefarm.capability import Capability
+from computefarm.capability import Capability, Probe, VersionProbe
 from computefarm.messages import Action, Outcome, Piece, Result
 from computefarm.quantities import format_size
 from computefarm.sandbox.launching import NOT_FOUND, NOT_RUNNABLE
@@ -145,14 +145,19 @@ def tail(pieces: Iterable[Piece]) -> str:
 
 
 def _programs(capability: Capability) -> Iterator[str]:
-    asked = [one for _, one in capability.probe.tags if not isinstance(one, str)]
-    asked += [one for one in capability.fingerprint if not isinstance(one, str)]
-    if capability.probe.version is not None:
-        asked.append(capability.probe.version)
-    yield from (one.run[0] for one in asked)
-    yield from (one for one in capability.fingerprint if isinstance(one, str))
-    for one in capability.actions.values():
-        yield from one.programs
+    yield from capability.requires
+    yield from _named(capability.probe, capability.fingerprint)
+    for variant in capability.variants:
+        yield from variant.requires
+        yield from _named(variant.probe, variant.fingerprint)
+    for action in capability.actions.values():
+        yield from action.programs
+
+
+def _named(probe: Probe, fingerprint: tuple[str | VersionProbe, ...]) -> Iterator[str]:
+    asked = (probe.version, *(one for _, one in probe.tags), *fingerprint)
+    yield from (one.run[0] for one in asked if isinstance(one, VersionProbe))
+    yield from (one for one in fingerprint if isinstance(one, str))
 
 
 _FATAL = frozenset(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from computefarm.capability import Capability
-from computefarm.catalogue import Catalogue, Probed, platform_name, probe, probe_all
+from computefarm.catalogue import VARIANT, Catalogue, Probed, platform_name, probe, probe_all
 from computefarm.core.versions import satisfies
 from computefarm.errors import UsageError
 from computefarm.home import Home, host_id, hostname
@@ -57,12 +57,18 @@ class Toolbox:
             self._plugins[capability] = plugin
         return plugin
 
+    def note(self, offers: Iterable[Offer]) -> None:
+        """Know what is offered: the variant decides about the variables too."""
+        for offer in offers:
+            capability = self._catalogue.get(offer.capability)
+            chosen = dict(offer.tags).get(VARIANT, "")
+            ours = [variant.env for variant in capability.variants if variant.name == chosen]
+            env = {name: value for pairs in (capability.env, *ours) for name, value in pairs}
+            self._envs[offer.capability] = tuple(env.items())
+
     def env(self, capability: str) -> tuple[tuple[str, str], ...]:
-        """Return the variables that its file sets for every task of `capability`."""
-        env = self._envs.get(capability)
-        if env is None:
-            env = self._envs[capability] = self._catalogue.get(capability).env
-        return env
+        """Return the variables that are set for every task of `capability`, which is offered."""
+        return self._envs.get(capability, ())
 
     def capability(self, name: str) -> Capability:
         """Return a capability's description."""

@@ -140,6 +140,7 @@ class WorkerService:
         self._offering = Offering(self._toolbox.probe, self._reoffer)
         self._offering.attach(loop)
         self._offering.set(self._register.offers)
+        self._toolbox.note(self._register.offers)
         failures = Failures(
             oom=self._oom, disk=self._disk, capability=self._toolbox.capability, check=self._offering.check
         )
@@ -236,6 +237,7 @@ class WorkerService:
         self._offering.check_all()
 
     def _reoffer(self, offers: tuple[Offer, ...]) -> None:
+        self._toolbox.note(offers)
         self._register = msgspec.structs.replace(self._register, offers=offers)
         self._obey(self._session.offer(self._register, self._clock()))
 
