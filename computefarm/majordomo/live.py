@@ -50,6 +50,7 @@ class LiveProgress(PlainProgress):
         """Show the task among the running ones; print only that it had to start again."""
         self._running[name] = (hostname, attempt, self._clock())
         if attempt > 1:
+            self._output.pop(name, None)
             self.say(f"   {name}: attempt {attempt} on {hostname} ({worker})")
 
     def task_ended(self, record: TaskRecord) -> None:

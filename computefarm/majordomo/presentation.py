@@ -249,7 +249,11 @@ def history_text(run: RunRow, rows: Sequence[TaskRow], state: str) -> list[str]:
         took = seconds(row.run_s) if row.run_s and not row.cached else ""
         place = f"{row.host} ({row.worker})" if row.worker else row.host
         attempt = str(row.attempt) if row.attempt > 1 else ""
-        below = [attempt_line(one) for one in row.attempts if len(row.attempts) > 1]
+        below = [
+            attempt_line(one)
+            for one in (row.attempts[:-1] if row.reason else row.attempts)
+            if len(row.attempts) > 1
+        ]
         if row.reason:
             below.append(row.reason.splitlines()[0])
         if row.outcome in FAILURES:

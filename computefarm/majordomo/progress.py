@@ -124,6 +124,7 @@ class PlainProgress(Quiet):
             self.mark(". ", name)
             self._last_started = name
         elif attempt > 1:
+            self._output.pop(name, None)  # of the attempt before; the log has both
             self.say(f"   {name}: attempt {attempt} on {hostname or 'this machine'} ({worker})")
 
     def task_printed(self, name: str, pieces: Sequence[Piece]) -> None:

@@ -301,3 +301,24 @@ def test_the_live_picture_counts_tasks_that_were_made_during_the_run() -> None:
     console.print(progress.picture())
 
     assert "1/3" in shown.getvalue()
+
+
+def test_a_failure_shows_only_what_the_last_attempt_printed() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.run_started("r1", 1, [], "lab")
+    for attempt in (1, 2):
+        progress.task_placed("t", f"w{attempt}", "vm", attempt)
+        progress.task_printed("t", [Piece(1, 0.0, f"from {attempt}\n")])
+    first, second = (Attempt(n, f"w{n}", "vm", "failed", f"exit status {n}") for n in (1, 2))
+    record = TaskRecord(
+        "t", Outcome.FAILED, "shell", "vm", "w2", 2, (first, second), reason="exit status 2", exit_code=2
+    )
+    progress.task_ended(record)
+    progress.run_ended(1)
+
+    text = stream.getvalue()
+    assert "attempt 1 on vm (w1) failed: exit status 1" in text, "why it was tried again"
+    assert "attempt 2 on vm (w2) failed" not in text, "the failure itself says that"
+    assert "| from 2" in text
+    assert "from 1" not in text
