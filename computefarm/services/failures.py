@@ -61,14 +61,13 @@ class Failures:
             then(with_outcome(result, result.outcome, self._disk.full(), kind="disk-full"))
             return
         absent = absent_programs(action, event, text)
-        missed = sorted(absent & programs_of(self._capability(action.capability))) if absent else []
-        if not missed:
+        if not absent or absent.isdisjoint(programs_of(self._capability(action.capability))):
             then(result)
             return
 
         def checked(reason: str) -> None:
             if reason:
-                then(GiveBack(f"{missed[0]} is missing: {reason}", "missing-tool"))
+                then(GiveBack(reason, "missing-tool"))
             else:
                 then(result)
 
