@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from computefarm.catalogue import Probed
+from computefarm.errors import FarmError
 from computefarm.messages import Offer
 
 from .loop import Loop
@@ -85,7 +86,9 @@ class Offering:
         )
 
     def _answered(self, capability: str, value: Any, error: BaseException | None) -> None:
-        if error is not None:
+        if isinstance(error, FarmError | OSError):
+            value = Probed(capability, None, (str(error),))
+        elif error is not None:
             raise error
         assert isinstance(value, Probed)
         reason = self._settle(capability, value)

@@ -41,7 +41,12 @@ class Later:
     def answer() -> int:
         done, Later.work = Later.work, []
         for work, then in done:
-            then(work(), None)
+            try:
+                value = work()
+            except Exception as error:
+                then(None, error)
+            else:
+                then(value, None)
         return len(done)
 
 
@@ -52,12 +57,15 @@ class Machine:
         self.has = {"gcc": GCC12, "shell": SHELL}
         self.told: list[tuple[Offer, ...]] = []
         self.heard: list[str] = []
+        self.broken: Exception | None = None
         self.loop = Clock()
         self.offering = Offering(self.probe, self.told.append)
         self.offering.attach(cast(Loop, self.loop))
         self.offering.set(self.has.values())
 
     def probe(self, name: str) -> Probed:
+        if self.broken:
+            raise self.broken
         offer = self.has.get(name)
         return Probed(name, offer, () if offer else (f"{name}: not found in PATH",))
 
@@ -107,6 +115,15 @@ def test_one_that_has_changed_is_offered_as_it_is_now(machine: Machine) -> None:
 
     assert machine.heard == ["gcc has changed on this machine: 12.2.0 → 13.1.0"]
     assert machine.told == [(GCC13, SHELL)]
+
+
+def test_a_probe_that_cannot_be_made_withdraws_too(machine: Machine) -> None:
+    machine.broken = OSError("too many open files")
+    machine.offering.check("gcc", machine.heard.append)
+    Later.answer()
+
+    assert machine.heard == ["gcc is no longer offered: too many open files"]
+    assert machine.told == [(SHELL,)]
 
 
 def test_everything_is_probed_again_on_demand(machine: Machine) -> None:
