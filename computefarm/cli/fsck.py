@@ -13,7 +13,7 @@ from computefarm.journal.folder import FolderLock, segment_paths
 from computefarm.journal.reading import Contents, survey
 from computefarm.journal.repair import Repaired, repair
 from computefarm.journal.tasks import JournalDamaged, journal_folder, living_entries, take_stock
-from computefarm.transport.farms import check_farm_name
+from computefarm.transport.farms import check_farm_name, farms_folder
 
 from .process import Parser
 
@@ -39,6 +39,8 @@ def fsck(arguments: argparse.Namespace, home: Home) -> int:
     farm = _farm(arguments.name, home)
     folder = journal_folder(home, farm)
     if not segment_paths(folder):
+        if not (farms_folder(home) / farm).is_dir():
+            raise UsageError(f"no farm {farm!r} is managed here", hint=f"{PROGRAM} start --name {farm}")
         print(f"farm {farm!r} has no journal yet ({folder})")
         return 0
     lock = _locked(folder, farm, home)
