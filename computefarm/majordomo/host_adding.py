@@ -229,9 +229,12 @@ class Adding:
 
     def _choose(self, far: FarSide, host: Host) -> Host:
         asked = self._wish.capabilities or (self._before.capabilities if self._before else ())
-        done = far.call(f"{host.venv}/bin/cf-worker", "--probe", environ=host.environ, timeout_s=300)
+        # With all that it will be started with, so that a wrong word is found before the old one is stopped.
+        words = [f"{host.venv}/bin/cf-worker", "--probe", *host.worker_options]
+        done = far.call(*words, environ=host.environ, timeout_s=300)
         if done["code"]:
-            raise FarmError(f"cf-worker --probe fails on {host.name}: {done['err'].strip()}")
+            kind = UsageError if done["code"] == UsageError.exit_code else FarmError
+            raise kind(f"cf-worker on {host.name} says: {done['err'].strip()}")
         offered, missing = read_probe(done["out"])
         wanted = [parse_requirement(text)[0] for text in asked] or list(offered)
         lacking = [name for name in wanted if name not in offered]
@@ -278,6 +281,10 @@ class Adding:
         self._farm.hosts.put(msgspec.structs.replace(host, kept_by=host.kept_by or now["how"]))
         if self._before is None:
             undo.callback(self._farm.hosts.drop, host.name)
+        else:
+            # Wishes that did not work are not to be repeated by the next update.
+            again = {one: getattr(self._before, one) for one in ("capabilities", "slots", "worker_options")}
+            undo.callback(self._farm.hosts.put, msgspec.structs.replace(host, **again))
         offset, _ = far.clock_offset()
         host = msgspec.structs.replace(host, kept_by=host.kept_by or now["how"], clock_offset_s=offset)
         self._wait(far, facts, host, known)

@@ -533,6 +533,7 @@ def test_an_update_that_fails_leaves_the_worker_as_it_was(boss: Boss, nn02: FarM
     said = boss.host("add", "nn02", "--capability", "nonsense", code=5)
 
     assert "nonsense" in said
+    assert "unrecognized arguments: --wrong" in boss.host("add", "nn02", "--", "--wrong", code=3)
     assert nn02.services()["children"] == before
     assert boss.row("nn02")["state"] == "online"
 
