@@ -317,8 +317,6 @@ class Executions:
         execution.strays = event.timed_out or event.signal is not None or bool(event.error)
         del self._by_ticket[execution.ticket]
         self._printing.finish(execution)
-        if execution.run.memory:
-            self._memory.forget(execution)
         verdict = judge(execution.action, event, halted=execution.halted, over=execution.over)
         result = result_of(execution, event, verdict)
         if verdict.outcome is Outcome.FAILED:
@@ -374,6 +372,8 @@ class Executions:
 
     def _let_go(self, execution: Execution) -> None:
         del self._by_attempt[execution.attempt]
+        if execution.run.memory:
+            self._memory.forget(execution)
         if execution.action.inputs:
             self._store.unpin([entry.digest for entry in execution.action.inputs])
 
