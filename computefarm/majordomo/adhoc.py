@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from computefarm.backends.base import Submission
 from computefarm.codec import encode_action
@@ -15,6 +16,9 @@ from computefarm.messages import Action, Digest, FileEntry, Need
 from computefarm.needs import needs, read_needs
 
 from .farm_tasks import FarmTasks
+
+if TYPE_CHECKING:
+    from computefarm.needs import Needs
 
 NUMBER = 1
 """The only task of its session."""
@@ -45,19 +49,7 @@ def submission(
             "no command was given", hint="majordomo submit --capability shell -- echo hello    # after the --"
         )
     given, passed = _environment(environment)
-    meta = needs(
-        capability,
-        env=given or None,
-        pass_env=passed,
-        cpus=cpus,
-        memory=memory or None,
-        timeout=timeout or None,
-    )
-    asked = read_needs(meta)
-    assert asked is not None
-    for name in passed:
-        if name not in os.environ:
-            raise UsageError(f"-e {name}: there is no such variable here", hint=f"-e {name}=VALUE")
+    asked = _asked(capability, given, passed, cpus, memory, timeout)
     entries, sources = _gather(root, inputs)
     action = Action(
         capability=asked.capability,
@@ -67,23 +59,37 @@ def submission(
         env=tuple(sorted({**{name: os.environ[name] for name in passed}, **given}.items())),
         timeout_s=asked.timeout,
     )
-    need = Need(
-        capability=asked.capability,
-        version=asked.version,
-        cpus=asked.cpus,
-        memory=asked.memory or 0,
-        load=float(asked.cpus),
-    )
     return Submission(
         task=NUMBER,
-        name=os.path.basename(command[0].split()[0]) if command[0].split() else "command",
-        need=need,
+        name=os.path.basename(next(iter(command[0].split()), "command")),
+        need=Need(asked.capability, asked.version, (), asked.cpus, asked.memory or 0, load=float(asked.cpus)),
         action=encode_action(action),
         sources=sources,
         project=root,
         read_cache=False,
         write_cache=False,
     )
+
+
+def _asked(
+    capability: str, given: dict[str, str], passed: list[str], cpus: int, memory: str, timeout: str
+) -> Needs:
+    """Return what a worker must have, checked as `needs(…)` of a dodo file is."""
+    for name in passed:
+        if name not in os.environ:
+            raise UsageError(f"-e {name}: there is no such variable here", hint=f"-e {name}=VALUE")
+    asked = read_needs(
+        needs(
+            capability,
+            env=given or None,
+            pass_env=passed,
+            cpus=cpus,
+            memory=memory or None,
+            timeout=timeout or None,
+        )
+    )
+    assert asked is not None
+    return asked
 
 
 def _environment(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
