@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from computefarm.host.load import LoadSampler, significant
-from computefarm.messages import Disconnect, FromManager, Goodbye, LoadReport, Welcome
+from computefarm.messages import Disconnect, FromManager, Goodbye, Heartbeat, LoadReport, Welcome
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
 
 from .dialling import Dialler
@@ -47,6 +47,9 @@ class MonitorService:
         self._greeted = False
         self._last: LoadReport | None = None
         self._last_at = float("-inf")
+        self._beat_s = float("inf")
+        """How often the manager wants to hear something; reports may be rarer."""
+        self._said_at = float("-inf")
         self._next = 0.0
         self._complain_at = float("inf")
         self._down_text = ""
@@ -71,7 +74,7 @@ class MonitorService:
     def tick(self, now: float) -> None:
         """Sample; report when it is time or when the change is worth it."""
         self._link.tick(now)
-        self._next = now + self._interval_s / GLANCES
+        self._next = now + min(self._interval_s / GLANCES, self._beat_s)
         if self._wanted is not None and not self._wanted() and self._done is not None:
             self._done()
             return
@@ -82,6 +85,9 @@ class MonitorService:
         due = now - self._last_at >= self._interval_s - 0.01
         if self._greeted and (due or self._last is None or significant(self._last, report)):
             self._report(report, now)
+        elif self._greeted and now - self._said_at >= self._beat_s - 0.01:
+            self._link.say(Heartbeat())
+            self._said_at = now
 
     def next_deadline(self) -> float | None:
         """Return when the next sample is taken."""
@@ -114,15 +120,17 @@ class MonitorService:
     def _report(self, report: LoadReport, now: float) -> None:
         self._link.say(report)
         self._last = report
-        self._last_at = now
+        self._last_at = self._said_at = now
 
     def _heard(self, message: FromManager) -> None:
         match message:
             case Welcome():
                 log.info("reporting to farm %s", message.farm)
                 self._greeted = True
+                self._beat_s = message.heartbeat_s
                 self._complain_at = float("inf")
                 now = self._clock()
+                self._next = min(self._next, now + self._beat_s)
                 self._report(self._sample(now), now)
             case Disconnect(code=code, text=text):
                 self._greeted = False
