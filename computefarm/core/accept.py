@@ -193,7 +193,9 @@ class Accept:
         if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
             self.adopt(task, worker, now)
         live = task.live
-        return task if live is not None and self.current(live, worker, attempt, epoch) else None
+        if live is None or (live.attempt, live.worker) != (attempt, worker.name):
+            return None
+        return task if live.epoch == (epoch or self._tables.epoch) else None
 
     # --- results --------------------------------------------------------------------------------------
 
@@ -211,14 +213,15 @@ class Accept:
             self._remember(task, attempt, worker, "lost", result.reason, result.run_s, result.kind)
             self._again_or_never(task, result.reason, worker, now)
             return
-        tail = tail_of(result)
+        won = result.outcome is Outcome.SUCCEEDED
+        tail = "" if won else tail_of(result)
         self._remember(
             task, attempt, worker, result.outcome.value, result.reason, result.run_s, result.kind, tail
         )
         if task.cancelled is not None:
             self._endings.end_cancelled(task, now, worker=worker, started_at=attempt.sent_at)
             return
-        if result.outcome is Outcome.SUCCEEDED:
+        if won:
             worker.done += 1
             task.kind.learn(result.run_s)
             self._quarantine.succeeded(worker, task, now)
@@ -361,5 +364,5 @@ class Accept:
 
     def _settle(self, peer: PeerId, key: TaskKey, attempt: int, epoch: str, now: float) -> None:
         """Let a worker forget a result once the journal has it; of a copy, the first may be on its way."""
-        settled = Settled(((key, attempt),), self._tables.abroad(epoch) if epoch else "")
+        settled = Settled(((key, attempt),), "" if epoch == self._tables.epoch else epoch)
         self._tables.say(peer, settled, now, self._tables.promised)

@@ -11,33 +11,29 @@ class Deadlines:
     """The deadlines of unended tasks; most tasks have none and cost nothing here."""
 
     def __init__(self) -> None:
-        self._at: dict[TaskKey, float] = {}
+        self.at: dict[TaskKey, float] = {}
+        """By task; to be changed here only."""
         self._heap: list[tuple[float, TaskKey]] = []
         """With entries that no longer hold."""
 
-    @property
-    def any(self) -> bool:
-        """Return whether some task has one."""
-        return bool(self._at)
-
     def set(self, key: TaskKey, at: float) -> None:
         """Let the task `key` end by `at`."""
-        self._at[key] = at
+        self.at[key] = at
         heapq.heappush(self._heap, (at, key))
 
     def get(self, key: TaskKey) -> float | None:
         """Return when a task must have ended, or None."""
-        return self._at.get(key)
+        return self.at.get(key)
 
     def drop(self, key: TaskKey) -> None:
         """A task has ended."""
-        if self._at.pop(key, None) is not None and len(self._heap) > 64 + 2 * len(self._at):
-            self._heap = [(at, left) for left, at in self._at.items()]
+        if self.at.pop(key, None) is not None and len(self._heap) > 64 + 2 * len(self.at):
+            self._heap = [(at, left) for left, at in self.at.items()]
             heapq.heapify(self._heap)
 
     def swap(self, one: TaskKey, other: TaskKey) -> None:
         """Let two tasks change places."""
-        mine, theirs = self._at.pop(one, None), self._at.pop(other, None)
+        mine, theirs = self.at.pop(one, None), self.at.pop(other, None)
         if theirs is not None:
             self.set(one, theirs)
         if mine is not None:
@@ -48,13 +44,13 @@ class Deadlines:
         over = []
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
-            if self._at.get(key) == at:
-                del self._at[key]
+            if self.at.get(key) == at:
+                del self.at[key]
                 over.append(key)
         return over
 
     def next(self) -> float | None:
         """Return when to ask again."""
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap and self.at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

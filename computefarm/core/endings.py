@@ -104,7 +104,7 @@ class Endings:
         task.past = past
         task.queue.tasks -= 1
         session.unended -= 1
-        if self._tables.deadlines.any or self._tables.overdue:
+        if self._tables.deadlines.at or self._tables.overdue:
             self._tables.deadlines.drop(task.key)
             self._tables.overdue.discard(task.key)
         queued_s = max(0.0, (now if started_at is None else started_at) - task.queued_at)

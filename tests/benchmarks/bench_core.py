@@ -13,10 +13,12 @@ import pytest
 
 from computefarm.codec import encode_action
 from computefarm.core.commands import Command, LookUp, NotFound, Send
+from computefarm.core.entries import Submitted
 from computefarm.core.manager import TaskManager
 from computefarm.messages import (
     PROTOCOL,
     Action,
+    Done,
     FileEntry,
     Finished,
     Hello,
@@ -47,11 +49,14 @@ def spec(number: int, inputs: int = 2) -> TaskSpec:
 class Load:
     """A manager with workers and tasks, and the messages that keep it busy."""
 
-    def __init__(self, workers: int, run_s: float = 2.0, slots: int = 2) -> None:
+    def __init__(self, workers: int, run_s: float = 2.0, slots: int = 2, *, journalled: bool = False) -> None:
         self.blobs = {bytes([n]) * 32 for n in range(40)}
-        self.manager = TaskManager("bench", "1", "e", self.blobs, now=0.0, settle_s=0.0)
+        self.manager = TaskManager(
+            "bench", "1", "e", self.blobs, now=0.0, settle_s=0.0, journalled=journalled, lineage="l"
+        )
         self.result = Result(Outcome.SUCCEEDED, exit_code=0, run_s=run_s)
         self.runs: list[tuple[str, Run]] = []
+        self.ended: list[int] = []
         self.messages = 0
         self.spent = 0.0
         self.connect("client", "client")
@@ -69,6 +74,8 @@ class Load:
             if isinstance(command, Send):
                 if isinstance(command.message, Run):
                     self.runs.append((command.peer, command.message))
+                elif isinstance(command.message, Done):
+                    self.ended.append(command.message.task)
             elif isinstance(command, LookUp):
                 self.timed(self.manager.learn, NotFound(command.key), 0.0)
 
@@ -96,13 +103,13 @@ class Load:
             done = Finished(run.key, run.attempt, self.result, "e")
             self.timed(self.manager.receive, peer, done, float(number) / 1000)
             if number % 64 == 0:
-                taken = Taken("s", tuple(range(number - 64, number)))
+                taken, self.ended = Taken("s", tuple(self.ended)), []
                 self.timed(self.manager.receive, "client", taken, number / 1000)
 
 
-def measure(tasks: int, workers: int, run_s: float = 2.0) -> tuple[float, float]:
+def measure(tasks: int, workers: int, run_s: float = 2.0, *, journalled: bool = False) -> tuple[float, float]:
     """Return µs per submitted task and µs per message while `tasks` wait."""
-    load = Load(workers, run_s)
+    load = Load(workers, run_s, journalled=journalled)
     load.submit(tasks + 2 * workers)
     submit = load.spent / (tasks + 2 * workers) * 1e6
     load.messages, load.spent = 0, 0.0
@@ -126,6 +133,15 @@ def weigh(tasks: int) -> float:
     return (after - before) / tasks
 
 
+def restore(tasks: int) -> float:
+    """Return µs per waiting task, of a manager that is started again."""
+    entries = [Submitted(n, "s", "", spec(n), Need("gcc", ">=9"), 0.0) for n in range(1, tasks + 1)]
+    manager = TaskManager("bench", "1", "e2", Load(0).blobs, now=0.0, journalled=True, lineage="l")
+    start = time.process_time()
+    manager.restore(entries, 0.0)
+    return (time.process_time() - start) / tasks * 1e6
+
+
 def report() -> None:
     """Print all figures."""
     print("\n waiting  workers   µs/submitted task   µs/message   µs/message, short tasks")
@@ -133,6 +149,10 @@ def report() -> None:
         submit, message = min(measure(tasks, workers) for _ in range(3))
         _, short = min(measure(tasks, workers, 0.001) for _ in range(3))
         print(f"{tasks:8} {workers:8} {submit:19.1f} {message:12.1f} {short:25.1f}")
+    tasks, workers = SIZES[-1]
+    submit, message = min(measure(tasks, workers, journalled=True) for _ in range(3))
+    print(f"{tasks:8} {workers:8} {submit:19.1f} {message:12.1f}   with a journal (its writing not counted)")
+    print(f"µs per task restored from the journal: {restore(20_000):.1f}")
     print(f"bytes per queued task (of which {len(spec(1000).action)} action): {weigh(10_000):.0f}")
 
 

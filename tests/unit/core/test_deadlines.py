@@ -16,7 +16,7 @@ def test_each_is_due_once_and_the_first_comes_first() -> None:
     assert made.next() == 3.0
     assert made.due(2.9) == []
     assert made.due(9.0) == [2, 1]
-    assert (made.due(9.0), made.next(), made.any) == ([], None, False)
+    assert (made.due(9.0), made.next(), made.at) == ([], None, {})
 
 
 def test_two_can_change_places() -> None:
