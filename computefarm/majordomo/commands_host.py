@@ -291,9 +291,10 @@ def others(status: Status | None, known: set[str]) -> list[Json]:
     """Return the hosts of the farm that joined in another way."""
     if status is None:
         return []
-    names = {one.host: one.hostname for one in status.workers}
-    names |= {one.host: one.hostname for one in status.hosts}
-    names = {host: name for host, name in names.items() if host not in known}
+    # A manager remembers for a while who has left; those are nobody's hosts any more.
+    names = {
+        one.host: one.hostname for one in status.workers if one.state != "silent" and one.host not in known
+    }
     nothing = dict.fromkeys(("version", "clock_offset_s", "tunnel", "address", "kept_by", "added"))
     return [
         {

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from computefarm.errors import FarmError, NothingOffers, Refused, Unreachable
+from computefarm.errors import FarmError, NothingOffers, Refused, Unreachable, UsageError
 from computefarm.home import Home
 from computefarm.needs import parse_requirement
 from computefarm.remote import units

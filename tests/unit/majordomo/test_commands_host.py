@@ -8,7 +8,7 @@ import pytest
 
 from computefarm.errors import FarmError, Refused, UsageError
 from computefarm.home import Home
-from computefarm.majordomo.commands_host import list_text, live
+from computefarm.majordomo.commands_host import list_text, live, others
 from computefarm.majordomo.host_doctor import Check, doctor_text, wrong
 from computefarm.majordomo.host_farm import candidates, managed, read_probe
 from computefarm.majordomo.host_install import carried, install_error
@@ -180,3 +180,13 @@ def test_doctor_shows_the_next_command_under_what_failed() -> None:
 
 def test_an_error_becomes_a_check_with_its_hint_apart() -> None:
     assert wrong("ssh", FarmError("it fails", hint="try")) == Check("ssh", False, "it fails", "try")
+
+
+def test_hosts_that_joined_by_themselves_are_listed_while_they_work() -> None:
+    (row,) = others(status(), set())
+
+    assert (row["host"], row["target"], row["state"]) == ("nn02", None, "online")
+    assert others(status(), {"id"}) == []
+    assert others(status(workers=0), set()) == []
+    assert others(status(state="silent"), set()) == []
+    assert others(None, set()) == []
