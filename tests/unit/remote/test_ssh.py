@@ -87,7 +87,7 @@ def test_a_tunnel_goes_from_loopback_there_to_the_manager_here() -> None:
             "ssh: connect to host nn02 port 22: Connection timed out",
             Unreachable,
             "timed out",
-            "ssh -o Port=2222",
+            "ssh -v -o Port=2222",
         ),
         ("command-line line 0: Bad configuration option: prot", UsageError, "prot", "man ssh_config"),
         ("", Unreachable, "without a word", "-v"),
