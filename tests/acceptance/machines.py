@@ -70,6 +70,7 @@ class NetMachine(Machine):
         self.folder = network.folder / name
         self.folder.mkdir(parents=True)
         super().__init__(self.folder / "home")
+        self.detours: list[subprocess.Popen[bytes]] = []
         self.environ |= {"HOME": str(self.folder), "TMPDIR": str(self.folder / "tmp"), "HOSTNAME": name}
         (self.folder / "tmp").mkdir()
         if not home_variable:
@@ -133,7 +134,7 @@ class NetMachine(Machine):
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a service here; its output goes to a file in its folder."""
-        with (self.folder / f"{command[0]}.{len(self.started)}.log").open("wb") as log:
+        with (self.folder / f"{Path(command[0]).name}.{len(self.started)}.log").open("wb") as log:
             process = subprocess.Popen(
                 self.inside(*command), env=self.environ, stdout=log, stderr=log, start_new_session=True
             )
@@ -170,15 +171,22 @@ class NetMachine(Machine):
                 chance = f"numgen random mod 100 < {percent} " if percent < 100 else ""
                 self._nft("add", "rule", "inet", "faults", hook, f"{device} eth0 {chance}drop")
 
-    def detour(self, to: str, port: int) -> None:
-        """Send this machine's connections to the farm's port to a port of its own instead.
+    def detour(self, to: str, port: int, *proxy: str) -> None:
+        """Start a proxy, and send this machine's connections to the farm's port to the proxy's instead.
 
         What a process marks with 1 (SO_MARK) goes straight on.
         """
+        self.detours.append(self.start(*proxy))
         self._nft("add", "table", "ip", "detour")
         self._nft("add", "chain", "ip", "detour", "output", "{ type nat hook output priority -100 ; }")
         rule = f"ip daddr {to} tcp dport {PORT} meta mark != 1 redirect to :{port}"
         self._nft("add", "rule", "ip", "detour", "output", rule)
+
+    def end_detours(self) -> None:
+        """End the proxies: what went through them is cut."""
+        for proxy in self.detours:
+            end(proxy)
+        self.detours.clear()
 
     def throttle(self, rate: str) -> None:
         """Limit what this machine sends, such as `10mbit`."""

@@ -17,8 +17,8 @@ import pytest
 from tests.acceptance.conftest import Farm, Machine, wait_for
 
 PARTS = 24
-HEARTBEAT_S = 0.5
-"""Of these farms: a lease is 1.5 s."""
+HEARTBEAT_S = 1.0
+"""Of these farms: a lease is 3 s."""
 LEASE_S = 3 * HEARTBEAT_S
 
 DODO = """

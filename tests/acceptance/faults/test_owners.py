@@ -15,7 +15,7 @@ import zmq
 
 from tests.acceptance.conftest import Farm, Machine, wait_for
 
-from .conftest import Build
+from .conftest import LEASE_S, Build
 
 MakeBuild = Callable[..., Build]
 MakeFarm = Callable[..., Farm]
@@ -88,7 +88,7 @@ def test_23_nobody_offers_it(standing_farm: Farm, build: MakeBuild, undisturbed:
     work = build(pause_s=0)
     dodo = (work.folder / "dodo.py").read_text()
     (work.folder / "dodo.py").write_text(dodo.replace('needs("shell"', 'needs("shell>=99"'))
-    wait_for(lambda: standing_farm.status()["uptime_s"] > 2, "settled farm", standing_farm.logs)
+    wait_for(lambda: standing_farm.status()["uptime_s"] > LEASE_S + 1, "settled farm", standing_farm.logs)
     began = time.monotonic()
     text = standing_farm.here.majordomo("run", cwd=work.folder, code=5)
     assert time.monotonic() - began < 8
@@ -137,3 +137,15 @@ def test_24_the_owner_comes_back(own_farm: MakeFarm, build: MakeBuild, undisturb
     work.finish(place.logs)
     assert work.files() == undisturbed
     assert set(work.begun().values()) == {1}
+
+
+def test_a_monitor_that_reports_seldom_is_not_taken_for_dead(own_farm: MakeFarm) -> None:
+    """Its reports are rarer than a lease; it says in between that it lives."""
+    place = own_farm(0)
+    place.here.start("cf-monitor", "--interval", "10")
+    wait_for(lambda: place.status()["hosts"], "first report", place.logs)
+    began = place.status()["uptime_s"]
+    wait_for(lambda: place.status()["uptime_s"] > began + 3 * LEASE_S, "three leases", place.logs)
+    assert "silent" not in place.logs()
+    [host] = place.status()["hosts"]
+    assert host["online"], host
