@@ -58,7 +58,7 @@ def test_a_killed_majordomo(farm: MakeFarm, project: MakeProject, until: Until) 
     run.kill()
     run.wait()
 
-    until(lambda: not work.living(), "end of its task", place.logs, 15)
+    until(lambda: not work.living(), "end of its task, with the session's lease", place.logs, 45)
     until(lambda: place.status()["tasks"] == {"waiting": 0, "running": 0}, "empty farm", place.logs)
     assert [one["state"] for one in place.status()["workers"]] == ["idle"]
     work.open()
