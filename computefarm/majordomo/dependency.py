@@ -19,11 +19,11 @@ from .reasons import reason_sentences
 class Facts:
     """What decides a farm task's result beside its `file_dep`."""
 
-    __slots__ = ("any_toolchain", "capability", "command", "fingerprint", "inputs", "version")
+    __slots__ = ("any_toolchain", "capability", "command", "depfile", "fingerprint", "inputs", "version")
 
     def __init__(
         self, capability: str, command: str, inputs: frozenset[str] = frozenset(), *,
-        fingerprint: str = "", version: str = "", any_toolchain: bool = False,
+        fingerprint: str = "", version: str = "", any_toolchain: bool = False, depfile: str = "",
     ) -> None:  # fmt: skip
         self.capability = capability
         self.command = command
@@ -33,6 +33,8 @@ class Facts:
         """Chosen for the run; empty when nothing offers the capability now, or nobody asked."""
         self.version = version
         self.any_toolchain = any_toolchain
+        self.depfile = depfile
+        """Where the command says which of the inputs it has read: the others do not count."""
 
 
 class FarmFacts(Protocol):
@@ -308,13 +310,18 @@ class Dependencies(Dependency):
             change = (facts.capability, entry.version, facts.version)
             reasons.append(("toolchain_changed", change))
         if facts.inputs or entry.inputs:
-            changed = self._changed_inputs(facts.inputs, entry)
+            changed = self._changed_inputs(facts.inputs, entry, read_only=bool(facts.depfile))
             if changed:
                 reasons.append(("changed_inputs", changed))
         return reasons
 
-    def _changed_inputs(self, inputs: frozenset[str], entry: Entry) -> list[str]:
+    def _changed_inputs(self, inputs: frozenset[str], entry: Entry, *, read_only: bool) -> list[str]:
+        """Return the inputs that differ; with `read_only` those that were read count, and no others."""
         numbers = entry.inputs
+        if read_only and entry.capability:
+            if self.files.fresh.issuperset(numbers):
+                return []
+            return sorted(self.backend.path_of[n] for n in numbers if not self.files.holds(n))
         if len(numbers) == len(inputs) and self.files.fresh.issuperset(numbers):
             known = {self.backend.path_of[number] for number in numbers}
             if known == inputs:

@@ -103,6 +103,7 @@ class FarmTasks:
             fingerprint=toolchain.fingerprint if toolchain else "",
             version=toolchain.version if toolchain else "",
             any_toolchain=asked.any_toolchain,
+            depfile=asked.depfile,
         )
         if toolchain is not None or asked.any_toolchain:
             self._last = (task, facts)

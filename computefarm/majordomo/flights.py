@@ -24,6 +24,7 @@ from computefarm.backends.base import (
 from computefarm.errors import FarmError
 from computefarm.messages import Outcome, Piece
 
+from .database import FileState
 from .dependency import Facts
 from .failures import FarmFailed, failed_to_plan, failure_of
 from .farm_tasks import FarmTasks
@@ -333,7 +334,7 @@ class Flights:
             runner.dep_manager.sent[task.name] = (
                 self._ran_with(flight, event),
                 flight.plan.deps,
-                flight.plan.inputs,
+                self._read_inputs(flight),
             )
         fail = runner.process_task_result(flight.node, fail)
         result = event.result
@@ -365,6 +366,15 @@ class Flights:
             task.result = action.result
             task.values.update(action.values)
         return None
+
+    def _read_inputs(self, flight: Flight) -> Sequence[FileState]:
+        """Return the inputs that decide whether the task runs again."""
+        depfile = flight.plan.facts.depfile
+        if not depfile:
+            return flight.plan.inputs
+        from .depfiles import discovered
+
+        return discovered(flight.plan.submission.project / depfile, flight.plan.inputs, self._planner.inside)
 
     def _ran_with(self, flight: Flight, event: Ended) -> Facts:
         """Return what is to be remembered; a task sent when nothing offered its need learns it now."""

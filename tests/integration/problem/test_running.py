@@ -6,8 +6,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +14,8 @@ import pytest
 
 from computefarm.majordomo.packages import STAMP, ensure
 from computefarm.problem import Package, ProblemError
+
+from .running import majordomo
 
 PROBLEM = """\
 problem: hello
@@ -45,16 +45,6 @@ def project(tmp_path: Path) -> Path:
     (folder / "words" / "two.txt").write_text("two\n")
     (folder / "problem.yaml").write_text(PROBLEM)
     return folder
-
-
-def majordomo(folder: Path, *arguments: str, code: int = 0) -> str:
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("CF_", "DOIT_"))}
-    env["CF_HOME"] = str(folder.parent / "home")
-    command = [sys.executable, "-m", "computefarm.cli.majordomo", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def test_a_description_runs_as_a_dodo_file_does(project: Path) -> None:
