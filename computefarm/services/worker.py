@@ -284,7 +284,7 @@ class WorkerService:
         if not going and not held:
             return ""
         hold = format_duration(self._result_hold_s)
-        return f"; {going} tasks go on, {held} results are held, each for {hold}"
+        return f"; tasks that go on: {going}, results that are held for {hold}: {held}"
 
     # --- from the parts ---
 
@@ -337,7 +337,7 @@ class WorkerService:
                     log.warning("%s; connecting again", reason)
                     self._link.reconnect()
                 case LetGo(attempts=attempts, reason=reason):
-                    log.warning("%d results are given up: %s", len(attempts), reason)
+                    log.warning("results given up: %d; %s", len(attempts), reason)
                 case Quit(reason=reason, code=code):
                     self._quit(reason, code)
         if self._pinned:
