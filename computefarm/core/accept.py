@@ -223,8 +223,9 @@ class Accept:
             return
         if won:
             worker.done += 1
-            task.kind.learn(result.run_s)
-            self._quarantine.succeeded(worker, task, now)
+            task.kind.learn(result.run_s, worker.name, now)
+            if worker.strikes or worker.relapses:
+                self._quarantine.cleared(worker)
             if task.write_cache:
                 self._tables.do(Keep(task.digest, result))
         elif self._once_more(task, attempt, worker, result, now):

@@ -59,9 +59,10 @@ class Admission:
         faults = [_fault(need) for need in message.needs]
         session.lease_s = message.lease_s
         put_off: dict[Need, dict[int, str]] = {}
+        failing = bool(self._tables.journal_fault)
         for spec in message.tasks:
             key = session.tasks.get(spec.task)
-            if key is None and self._tables.journal_fault:
+            if key is None and failing:
                 put_off.setdefault(message.needs[spec.need], {})[spec.task] = spec.name
             elif key is None:
                 self._admit(session, spec, queues[spec.need], faults[spec.need], now)
@@ -90,8 +91,8 @@ class Admission:
 
         Raises `ProtocolError` when the action of one that has not ended cannot be read.
         """
-        if done is None:
-            self._pin(decode_action(spec.action))
+        if done is None and (inputs := decode_action(spec.action).inputs):
+            self._tables.do(Pin(tuple([entry.digest for entry in inputs])))
         task = self._task(key, session, spec, queue, action_digest(spec.action), now)
         if done is not None:
             task.move(TaskState.ENDED)
@@ -177,7 +178,8 @@ class Admission:
             task.action = b""
             self._endings.end(task, Result(Outcome.FAILED, reason=f"the action cannot be read: {error}"), now)
             return
-        self._pin(action)
+        if action.inputs:
+            self._tables.do(Pin(tuple([entry.digest for entry in action.inputs])))
         fault = fault or _oversize(spec) or _contradiction(action, queue.need)
         if fault is not None:
             self._endings.end(task, Result(Outcome.FAILED, reason=fault), now)
@@ -213,10 +215,6 @@ class Admission:
         session.unended += 1
         queue.tasks += 1
         return task
-
-    def _pin(self, action: Action) -> None:
-        if action.inputs:
-            self._tables.do(Pin(tuple([entry.digest for entry in action.inputs])))
 
     def _put_off(self, session: Session, tasks: dict[Need, dict[int, str]], now: float) -> None:
         """Say why these are not accepted now; remember their numbers only, for the client has the rest."""

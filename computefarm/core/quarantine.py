@@ -35,12 +35,10 @@ class Quarantine:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
 
-    def succeeded(self, worker: Worker, task: Task, now: float) -> None:
-        """A task's command did what it should."""
-        if worker.strikes:
-            worker.strikes.clear()
+    def cleared(self, worker: Worker) -> None:
+        """A task's command did what it should here."""
+        worker.strikes.clear()
         worker.relapses = 0
-        task.kind.won(worker.name, now)
 
     def failed(self, worker: Worker, task: Task, reason: str, now: float, *, own: bool) -> None:
         """A task failed here; `own` says that it looks like the worker's doing."""

@@ -56,22 +56,19 @@ class Kind(msgspec.Struct, gc=False):
     """The last one before that was another worker."""
     second_at: float = 0.0
 
-    def won(self, worker: str, now: float) -> None:
-        """Note that `worker` succeeded with one."""
-        if worker != self.winner:
-            self.second, self.second_at = self.winner, self.won_at
-            self.winner = worker
-        self.won_at = now
-
     def won_elsewhere(self, worker: str, since: float) -> bool:
         """Return whether another worker than `worker` has succeeded with one since then."""
         if self.winner != worker:
             return bool(self.winner) and self.won_at >= since
         return bool(self.second) and self.second_at >= since
 
-    def learn(self, run_s: float) -> None:
-        """Take one more run into the average."""
+    def learn(self, run_s: float, worker: str, now: float) -> None:
+        """Take one more success into the average, and note whose it was."""
         self.run_s = run_s if self.run_s is None else 0.75 * self.run_s + 0.25 * run_s
+        if worker != self.winner:
+            self.second, self.second_at = self.winner, self.won_at
+            self.winner = worker
+        self.won_at = now
 
 
 class Peer(msgspec.Struct, gc=False):
