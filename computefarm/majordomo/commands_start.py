@@ -105,6 +105,7 @@ class JoinCommand(Look):
     def look(self, options: dict[str, Any], names: list[str]) -> int:
         """Enrol a key made here."""
         from computefarm.transport.invitation import join
+        from computefarm.transport.keys import fingerprint
 
         if len(names) != 1:
             raise UsageError(
@@ -115,9 +116,12 @@ class JoinCommand(Look):
         line = sys.stdin.readline() if names == ["-"] else names[0]
         access = join(line, self.home, name=hostname())
         roles = sorted(path.stem for path in (access.folder / "keys").glob("*.key"))
-        print(f"joined farm {access.farm!r} at {access.address} as {', '.join(roles)}; next:")
+        print(f"joined farm {access.farm!r} at {access.address} as {', '.join(roles)}")
+        print(f"  its key is {fingerprint(access.server_key)}; next:")
         if "client" in roles:
             print(f"  majordomo run --farm {access.farm}")
+        if roles == ["viewer"]:
+            print(f"  majordomo status --farm {access.farm}")
         if "worker" in roles:
             print(f"  cf-worker --capability NAME --farm {access.farm}")
         return 0
