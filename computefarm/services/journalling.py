@@ -18,12 +18,15 @@ from computefarm.core.commands import (
 from computefarm.core.entries import Ended, JournalEntry
 from computefarm.journal.tasks import TaskJournal, take_stock
 from computefarm.journal.writer import Report, Synced
-from computefarm.messages import Halt, Run
+from computefarm.messages import Halt, Run, Settled
 from computefarm.transport.mailbox import Mailbox
 
 from .loop import Loop
 
 log = logging.getLogger("computefarm.taskmanager")
+
+MOST = 100_000
+"""Messages held back; a disk that fails for hours must not make workers' repetitions pile up here."""
 
 
 class Journalling:
@@ -92,6 +95,8 @@ class Journalling:
             self._urgent = True
         if after <= self._synced:
             return False
+        if len(self._held) >= MOST and isinstance(command.message, Settled):
+            return True  # not said at all: its worker will ask again
         self._count += 1
         heapq.heappush(self._held, (after, self._count, command))
         return True

@@ -11,7 +11,8 @@ from computefarm.core.commands import JournalFailed, JournalWorks, Record, Send
 from computefarm.core.entries import Forgotten
 from computefarm.journal.tasks import TaskJournal
 from computefarm.journal.writer import Report, Synced
-from computefarm.messages import Halt, Heartbeat, Run
+from computefarm.messages import Halt, Heartbeat, Run, Settled
+from computefarm.services import journalling
 from computefarm.services.journalling import Journalling
 from computefarm.services.loop import Loop
 
@@ -142,6 +143,17 @@ def test_what_waits_for_a_peer_that_connects_anew_is_void(bench: Bench) -> None:
     assert bench.it.held == 1
     bench.tell(Synced(2))
     assert bench.said == [PROMISE]
+
+
+def test_repetitions_do_not_pile_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journalling, "MOST", 10)
+    bench.record(1, urgent=True)
+    bench.tell(JournalFailed("full"))
+    for _ in range(1000):
+        assert bench.it.hold(Send("worker-1", Settled(((1, 1),)), after=1))
+    assert bench.it.held == 10
+    assert bench.it.hold(Send("client-1", Heartbeat(), after=1)), "promises are never left out"
+    assert bench.it.held == 11
 
 
 def test_at_the_end_everything_is_written_and_said() -> None:
