@@ -137,9 +137,7 @@ def _tell(run: str, reply: Reply, names: Sequence[str]) -> None:
         return
     if reply.cancelled:
         print(f"run {run}: cancelled {some(reply.cancelled, SHOWN)}")
-    left = (
-        f"unfinished are: {some(reply.unfinished, SHOWN)}" if reply.unfinished else "none is unfinished"
-    )
+    left = f"unfinished are: {some(reply.unfinished, SHOWN)}" if reply.unfinished else "none is unfinished"
     problems = []
     if reply.unknown:
         near = nearest(reply.unknown[0], list(reply.unfinished))
