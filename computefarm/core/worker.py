@@ -53,6 +53,7 @@ from computefarm.messages import (
 )
 
 from .beats import LEASE_BEATS, RESEND_BEATS
+from .held_results import RESULT_HOLD_S, HeldResults, Name
 from .worker_commands import LetGo as LetGo
 from .worker_commands import Quit as Quit
 from .worker_commands import Recall as Recall
@@ -65,13 +66,6 @@ from .worker_commands import WorkerCommand as WorkerCommand
 
 REMEMBERED = 4096
 """Attempts of the past that a late copy of their `Run` cannot start again."""
-
-RESULT_HOLD_S = 3600.0
-"""Seconds for which a result is held while the manager is away."""
-
-
-_Name = tuple[TaskKey, int]
-"""Of an attempt; unique in here, for one that has the name of an older epoch's waits until that is over."""
 
 
 class WorkerSession:
@@ -100,23 +94,19 @@ class WorkerSession:
         self.held = ""
         """Why no new work is taken for now; empty when it is."""
         self._heartbeat_s = heartbeat_s
-        self._result_hold_s = result_hold_s
         self._register: Register | None = None
         self._linked = False
         self._welcome = False
         self._said_at = now
         self._heard_at = now
         self._backlog: deque[Run] = deque()
-        self._hand: dict[_Name, Run] = {}
+        self._hand: dict[Name, Run] = {}
         self._used = 0
         self._wide = 0
-        self._begun: set[_Name] = set()
-        self._stopped: set[_Name] = set()
-        self._orphans: dict[_Name, Run] = {}
-        self._results: dict[_Name, Finished] = {}
-        """Held, the oldest first."""
-        self._held_until: dict[_Name, float] = {}
-        """While the manager is away: when each of them is let go."""
+        self._begun: set[Name] = set()
+        self._stopped: set[Name] = set()
+        self._orphans: dict[Name, Run] = {}
+        self._results = HeldResults(result_hold_s)
         self._resend_at = now
         self._seen: OrderedDict[tuple[TaskKey, int, str], None] = OrderedDict()
 
@@ -141,7 +131,7 @@ class WorkerSession:
         self._linked = False
         if self._welcome:
             self._welcome = False
-            self._held_until = dict.fromkeys(self._results, now + self._result_hold_s)
+            self._results.away(now)
         self._backlog.clear()
         return []
 
@@ -167,9 +157,7 @@ class WorkerSession:
         finished = Finished(key, attempt, result, run.epoch)
         if not self._results:
             self._resend_at = now + RESEND_BEATS * self._heartbeat_s
-        self._results[name] = finished
-        if not self._welcome:
-            self._held_until[name] = now + self._result_hold_s
+        self._results.add(name, finished, now, away=not self._welcome)
         said = self._say(finished, now=now) if self._welcome else []
         return said + self._next(now)
 
@@ -231,7 +219,7 @@ class WorkerSession:
     @property
     def unsettled(self) -> frozenset[tuple[TaskKey, int]]:
         """Return the attempts whose results are not settled yet: their outputs may still be wanted."""
-        return frozenset(self._results)
+        return frozenset(self._results.entries)
 
     # --- what the manager says ------------------------------------------------------------------------
 
@@ -242,7 +230,8 @@ class WorkerSession:
             case Run():
                 return self._run(message, now)
             case Settled():
-                return self._settled(message, now)
+                self._results.settle(message.attempts, message.epoch or self.epoch)
+                return self._next(now) if self.draining or self._backlog else []
             case Halt():
                 return self._halt(message, now)
             case Want():
@@ -255,16 +244,14 @@ class WorkerSession:
                 return self._refused(message, now)
             case Heartbeat() | Joined() | Offers() | Placed() | TaskOutput() | Done() | Waiting() | Answer():
                 return []
-            case Accepted():
-                return []
-            case Chunk() | Fetch() | Absent() | Got():
+            case Accepted() | Chunk() | Fetch() | Absent() | Got():
                 return []  # bulk traffic is the shell's own business
             case _:
                 assert_never(message)
 
     def tick(self, now: float) -> list[WorkerCommand]:
         """Say what time alone makes necessary."""
-        commands = self._let_go(now) if self._held_until else []
+        commands = self._let_go(now)
         if not self._linked:
             return commands
         if now >= self._heard_at + LEASE_BEATS * self._heartbeat_s:
@@ -273,15 +260,14 @@ class WorkerSession:
         if not self._welcome:
             return commands
         if self._results and now >= self._resend_at:
-            commands += self._say(*self._results.values(), now=now)
-            self._resend_at = now + RESEND_BEATS * self._heartbeat_s
+            commands += self._say_results(now)
         if now >= self._said_at + self._heartbeat_s:
             commands += self._say(Heartbeat(), now=now)
         return commands
 
     def next_deadline(self) -> float | None:
         """Return when to call `tick`; None when there is nothing to wait for."""
-        let_go = next(iter(self._held_until.values()), None)
+        let_go = self._results.let_go_at()
         if not self._linked:
             return let_go
         deadline = self._heard_at + LEASE_BEATS * self._heartbeat_s
@@ -299,6 +285,10 @@ class WorkerSession:
         self._said_at = now
         return [Say(message) for message in messages]
 
+    def _say_results(self, now: float) -> list[WorkerCommand]:
+        self._resend_at = now + RESEND_BEATS * self._heartbeat_s
+        return self._say(*self._results.entries.values(), now=now)
+
     def _abroad(self, epoch: str) -> str:
         """Return an epoch as messages name it: empty for that of the manager we speak to."""
         return "" if epoch == self.epoch else epoch
@@ -307,7 +297,7 @@ class WorkerSession:
         assert self._register is not None
         running = [Running(run.key, run.attempt, run.epoch) for run in self._hand.values()]
         running += [Running(run.key, run.attempt, run.epoch) for run in self._backlog]
-        running += [Running(held.key, held.attempt, held.epoch) for held in self._results.values()]
+        running += [Running(held.key, held.attempt, held.epoch) for held in self._results.entries.values()]
         return msgspec.structs.replace(
             self._register, running=tuple(running), draining=self.draining, held=self.held
         )
@@ -315,7 +305,7 @@ class WorkerSession:
     def _welcomed(self, welcome: Welcome, now: float) -> list[WorkerCommand]:
         self._linked = self._welcome = True
         self._heartbeat_s = welcome.heartbeat_s
-        self._held_until.clear()
+        self._results.back()
         commands: list[WorkerCommand] = []
         if welcome.epoch != self.epoch:
             if not welcome.lineage or welcome.lineage != self.lineage:
@@ -323,27 +313,14 @@ class WorkerSession:
             self.epoch, self.lineage = welcome.epoch, welcome.lineage
         if self._register is not None:
             commands += self._say(self._registration(), now=now)
-        commands += self._say(*self._results.values(), now=now)
-        self._resend_at = now + RESEND_BEATS * self._heartbeat_s
-        return commands + self._next(now)
-
-    def _settled(self, message: Settled, now: float) -> list[WorkerCommand]:
-        epoch = message.epoch or self.epoch
-        for name in message.attempts:
-            held = self._results.get(name)
-            if held is not None and held.epoch == epoch:
-                del self._results[name]
-        return self._next(now) if self.draining or self._backlog else []
+        return commands + self._say_results(now) + self._next(now)
 
     def _let_go(self, now: float) -> list[WorkerCommand]:
         """Give up the results that nobody has come for."""
-        over = tuple(name for name, until in self._held_until.items() if now >= until)
+        over = self._results.let_go(now)
         if not over:
             return []
-        for name in over:
-            del self._held_until[name]
-            self._results.pop(name, None)
-        text = f"the manager has been away for more than {self._result_hold_s:.0f} s"
+        text = f"the manager has been away for more than {self._results.hold_s:.0f} s"
         return [LetGo(over, text), *self._next(now)]
 
     def _strangers(self) -> list[WorkerCommand]:
@@ -379,7 +356,7 @@ class WorkerSession:
             if (run.key, run.attempt, run.epoch) == (*name, epoch):
                 self._backlog.remove(run)
                 return self._say(Declined(halt.key, halt.attempt, "recalled", epoch=halt.epoch), now=now)
-        hand, held = self._hand.get(name), self._results.get(name)
+        hand, held = self._hand.get(name), self._results.entries.get(name)
         if hand is not None and hand.epoch == epoch:
             if name in self._stopped or (halt.unless_begun and name in self._begun):
                 return []
@@ -398,7 +375,7 @@ class WorkerSession:
             return [Reconnect(message.text)]
         return [Quit(message.text, message.code)]
 
-    def _release(self, name: _Name, run: Run) -> None:
+    def _release(self, name: Name, run: Run) -> None:
         self._used -= run.cpus
         self._wide -= run.cpus > 1
         self._begun.discard(name)
@@ -409,7 +386,7 @@ class WorkerSession:
         commands: list[WorkerCommand] = []
         while self._backlog and self._welcome and self._fits(self._backlog[0]):
             name = (self._backlog[0].key, self._backlog[0].attempt)
-            if name in self._orphans or name in self._hand or name in self._results:
+            if name in self._orphans or name in self._hand or name in self._results.entries:
                 break  # a new manager may use a number again; two of one name could not be told apart
             run = self._backlog.popleft()
             self._hand[run.key, run.attempt] = run
