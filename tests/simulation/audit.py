@@ -22,6 +22,7 @@ from computefarm.messages import (
     FromManager,
     Halt,
     Outcome,
+    Register,
     Result,
     Run,
     Settled,
@@ -89,6 +90,8 @@ class Audit:
         """Ended tasks whose outputs were lost with the manager, which must run again."""
         self.adoptable: dict[_Task, tuple[str, int]] = {}
         """What the journal says was running when the present manager started, and it has not started anew."""
+        self.offered: set[_Task] = set()
+        """What workers have told the present manager they have in hand."""
         self.cancelled: set[tuple[str, int]] = set()
         self.halted: set[tuple[int, int, int]] = set()
         self.lineages: dict[str, int] = {}
@@ -216,6 +219,12 @@ class Audit:
         self.world.tell("manager", "hears of %s: %s", line.process.name, message)
         if isinstance(message, Finished | Declined):
             self.adoptable.pop((self.world.manager.lineages, message.key), None)
+        elif isinstance(message, Register):
+            # Adopted when it was told of first; after that it may be given up like any other.
+            for task in [(self.world.manager.lineages, held.key) for held in message.running]:
+                if task in self.offered:
+                    self.adoptable.pop(task, None)
+                self.offered.add(task)
 
     def decided(self, manager: ManagerNode, command: Send) -> None:
         """The manager means to say something."""
@@ -300,6 +309,7 @@ class Audit:
         """A new manager has read the journal: what was promised must be there."""
         lineage = manager.lineages
         known = {key for entry in survived for key in keys_of(entry)}
+        self.offered.clear()
         started = {entry.key: entry for entry in survived if isinstance(entry, Started)}
         for entry in survived:
             if isinstance(entry, Ended):
