@@ -143,7 +143,7 @@ def test_a_name_that_is_taken(place: Any) -> None:
 
 def test_results_of_other_people_s_tasks(place: Any) -> None:
     before = len(place.log())
-    evil = place.evil("worker").hello("worker").register("evil", "trap")
+    evil = place.evil(keys=place.enrol("worker", "liar")).hello("worker").register("liar", "trap")
     client = place.evil("client").hello("client")
     evil.until(Welcome)
     client.until(Welcome)
@@ -151,7 +151,7 @@ def test_results_of_other_people_s_tasks(place: Any) -> None:
     newest = evil.task().key  # so the next ones are about here
     build = place.build(300)
     lie = success(FileEntry("out.1", EMPTY, 0))
-    pattern = rf"refused evil-worker {WHERE}: (Finished|Declined|Output) for an attempt that it was not given"
+    pattern = rf"refused liar {WHERE}: (Finished|Declined|Output) for an attempt that it was not given"
     deadline = time.monotonic() + 10
     while not re.search(pattern, place.log()[before:]) and time.monotonic() < deadline:
         keys = range(newest + 1, newest + 1 + 300 * (len(build.runs) + 1), 7)
