@@ -34,15 +34,6 @@ def no_fencing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(accept.Accept, "current", lambda self, live, worker, attempt, epoch: True)
 
 
-def no_epochs(patch: pytest.MonkeyPatch) -> None:
-    """An attempt is known by its number alone, which another manager may have given as well."""
-
-    def current(self, live, worker, attempt, epoch):
-        return (live.attempt, live.worker) == (attempt, worker.name)
-
-    patch.setattr(accept.Accept, "current", current)
-
-
 def accept_twice(patch: pytest.MonkeyPatch) -> None:
     """A result that arrives after the task's end is taken once more."""
     sound = accept.Accept.finished
@@ -129,7 +120,6 @@ def uncounted_orphans(patch: pytest.MonkeyPatch) -> None:
 
 MUTANTS: dict[str, Plant] = {
     "no-fencing": no_fencing,
-    "no-epochs": no_epochs,
     "accept-twice": accept_twice,
     "no-ack": no_ack,
     "unsynced-journal": unsynced_journal,
