@@ -193,9 +193,7 @@ class Accept:
         if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
             self.adopt(task, worker, now)
         live = task.live
-        if live is None or (live.attempt, live.worker) != (attempt, worker.name):
-            return None
-        return task if live.epoch == (epoch or self._tables.epoch) else None
+        return task if live is not None and self.current(live, worker, attempt, epoch) else None
 
     # --- results --------------------------------------------------------------------------------------
 
