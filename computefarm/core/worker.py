@@ -53,7 +53,8 @@ from computefarm.messages import (
 )
 
 from .beats import LEASE_BEATS, RESEND_BEATS
-from .held_results import RESULT_HOLD_S, HeldResults, Name
+from .held_results import RESULT_HOLD_S as RESULT_HOLD_S
+from .held_results import HeldResults, Name
 from .worker_commands import LetGo as LetGo
 from .worker_commands import Quit as Quit
 from .worker_commands import Recall as Recall
