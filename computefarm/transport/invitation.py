@@ -243,7 +243,8 @@ def _exchange(invitation: Invitation, message: Join, timeout_s: float, clock: Ca
         text = end.state.text if end.state else f"no TaskManager answers at {end.address}"
         raise Unreachable(
             f"could not join: {text}",
-            hint="cf-taskmanager status    # on the manager's machine: is it running?",
+            hint=(end.state.hint if end.state else "")
+            or "cf-taskmanager status    # on the manager's machine: is it running?",
         )
     finally:
         end.close()
