@@ -322,7 +322,7 @@ class Audit:
         for task, (session, number) in self.accepted.items():
             key = task[1]
             if task[0] == lineage and task not in self.forgotten:
-                self.demand(key in here, "task %d of %s was accepted and is lost%s", number, session,
+                self.demand((session, number) in here, "task %d of %s was accepted and is lost%s", number, session,
                             "" if key in known else " from the journal")  # fmt: skip
 
     def _ends(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
