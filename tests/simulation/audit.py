@@ -86,6 +86,10 @@ class Audit:
         self.accepted: dict[_Task, tuple[str, int]] = {}
         """Tasks that a client was told are safe."""
         self.forgotten: set[_Task] = set()
+        self.names: dict[_Task, tuple[str, int]] = {}
+        """Session and number of each key, as the journal has it."""
+        self.gone: set[tuple[str, int]] = set()
+        """The names of what was forgotten."""
         self.redone: set[_Task] = set()
         """Ended tasks whose outputs were lost with the manager, which must run again."""
         self.adoptable: dict[_Task, tuple[str, int]] = {}
@@ -284,8 +288,11 @@ class Audit:
         """The manager writes something down."""
         self.world.tell("manager", "records %s", record)
         entry, lineage = record.entry, manager.lineages
-        if isinstance(entry, Forgotten):
+        if isinstance(entry, Submitted):
+            self.names[lineage, entry.key] = (entry.session, entry.spec.task)
+        elif isinstance(entry, Forgotten):
             self.forgotten.update((lineage, key) for key in entry.keys)
+            self.gone.update(self.names[lineage, key] for key in entry.keys if (lineage, key) in self.names)
         elif isinstance(entry, Started):
             self.last[lineage, entry.key] = (entry.epoch, entry.attempt)
         elif isinstance(entry, Ended) and (last := self.last.get((lineage, entry.key))) is not None:
@@ -301,6 +308,7 @@ class Audit:
                 task = (manager.lineages, key)
                 if isinstance(entry, Forgotten):
                     self.forgotten.discard(task)
+                    self.gone.discard(self.names.get(task, ("", 0)))
                 elif isinstance(entry, Started):
                     self.last.pop(task, None)
                 elif isinstance(entry, Ended | Submitted):
@@ -321,7 +329,7 @@ class Audit:
         here = {(task.session.name, task.number) for task in manager.core._tables.tasks.values()}
         for task, (session, number) in self.accepted.items():
             key = task[1]
-            if task[0] == lineage and task not in self.forgotten:
+            if task[0] == lineage and (session, number) not in self.gone:
                 self.demand((session, number) in here, "task %d of %s was accepted and is lost%s", number, session,
                             "" if key in known else " from the journal")  # fmt: skip
 
