@@ -16,6 +16,9 @@ __all__ = ["GROUP", "LEVELS", "Parsed", "Parser", "at_least", "names", "parser",
 GROUP = "computefarm.log_parsers"
 """Entry points of this group name a class that takes no arguments and has `feed`."""
 
+LONGEST = 4096
+"""Characters of a line that a parser is asked about; a longer one is no message, and may take it for ever."""
+
 log = logging.getLogger("computefarm.logs")
 
 
@@ -65,8 +68,15 @@ class _Guarded:
         except Exception as error:  # a stranger's module may fail in any way
             _complain(name, f"cannot be loaded: {type(error).__name__}: {error}")
 
+    @property
+    def both_streams(self) -> bool:
+        """Whether one parser reads both streams of an attempt."""
+        return bool(getattr(self._inner, "both_streams", False))
+
     def feed(self, line: str) -> Parsed | None:
         """Ask the parser; forget it when it fails."""
+        if len(line) > LONGEST:
+            return None
         try:
             parsed: object = self._inner.feed(line)
         except Exception as error:  # a stranger's parser may fail in any way

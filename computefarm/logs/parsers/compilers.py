@@ -33,6 +33,7 @@ _LINKED = re.compile(
     r"(?P<file>[^\s:(][^:(]*):(?:(?P<line>\d+):|\([^)]*\):) (?P<text>"
     r"(?:undefined reference|multiple definition|relocation truncated|first defined here).*)"
 )
+_LINKED_WORDS = re.compile("undefined reference|multiple definition|relocation truncated|first defined here")
 _CANNOT = re.compile(r"cannot find (?P<what>\S+)(?:: .*)?|final link failed.*|.*: file not recognized.*")
 
 _MAKE = re.compile(r"g?make(?:\[\d+\])?: (?P<rest>.*)")
@@ -53,6 +54,8 @@ class Gcc:
 
     def feed(self, line: str) -> Parsed | None:
         """Return the message in `line`, if it is one."""
+        if ": " not in line:
+            return None
         found = _LOCATED.match(line)
         if found:
             folder, file = place(found["file"])
@@ -66,7 +69,7 @@ class Gcc:
     def _linker(self, line: str) -> Parsed | None:
         whole = _LINKER.match(line)
         rest = whole["rest"] if whole else line
-        found = _LINKED.search(rest)
+        found = _LINKED.search(rest) if _LINKED_WORDS.search(rest) else None
         if found:
             folder, file = place(found["file"].strip())
             return Parsed("error", found["text"], folder, file, int(found["line"] or 0))
@@ -92,6 +95,9 @@ class Gcc:
 
 class Make:
     """make, ninja and CMake, and the compilers they run."""
+
+    both_streams = True
+    """make names its folders on stdout, the compiler its errors on stderr."""
 
     def __init__(self) -> None:
         self._compiler = Gcc()
