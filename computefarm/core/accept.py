@@ -173,8 +173,16 @@ class Accept:
         )
 
     def adoptable(self, task: Task, worker: Worker, attempt: int, epoch: str) -> bool:
-        """Return whether this is the task's last attempt, given up as lost, with no other in its place."""
-        if not task.queued or (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
+        """Return whether this is the task's last attempt, given up as lost, with no other in its place.
+
+        An attempt that the manager before sent, and whose start the journal lost, counts as well.
+        """
+        if not task.queued:
+            return False
+        if task.restored and attempt > task.attempt and self._tables.abroad(epoch):
+            task.attempt, task.worker, task.epoch = attempt, worker.name, epoch
+            return True
+        if (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
             return False
         settled = task.past and task.past[-1].attempt == attempt and task.past[-1].outcome != "lost"
         return not settled

@@ -30,6 +30,7 @@ from computefarm.messages import (
     Halt,
     Heartbeat,
     Joined,
+    LogPage,
     Need,
     Offers,
     Placed,
@@ -39,6 +40,7 @@ from computefarm.messages import (
     Taken,
     TaskOutput,
     TaskSpec,
+    Time,
     ToManager,
     Waiting,
     Want,
@@ -223,8 +225,8 @@ class ClientSession:
                 return [Tell(Rejected(message.code, message.text))]
             case Heartbeat() | Joined() | Run() | Halt() | Settled() | Drain():
                 return []
-            case Chunk() | Fetch() | Absent() | Got():
-                return []  # bulk traffic is the shell's own business
+            case Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
+                return []  # bulk traffic, logs and clocks are the shell's own business
             case _:
                 assert_never(message)
 

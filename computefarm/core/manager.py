@@ -17,6 +17,7 @@ from computefarm.messages import (
     PROTOCOL,
     Absent,
     Ask,
+    AskTime,
     Begun,
     Cancel,
     Chunk,
@@ -35,7 +36,9 @@ from computefarm.messages import (
     LoadReport,
     Output,
     Pool,
+    ReadLog,
     Register,
+    Reported,
     Status,
     Submit,
     Taken,
@@ -68,6 +71,7 @@ from .quarantine import Quarantine
 from .report import LOOKS, Report
 from .reservations import Reservations
 from .restoring import Restorer
+from .source import Source
 from .state import Peer, Worker
 from .tables import Tables
 from .wants import Wants
@@ -85,6 +89,8 @@ ALLOWED: dict[type[ToManager], frozenset[str]] = {
     Leaving: _WORKER,
     LoadReport: frozenset({"monitor", "worker"}),
     Chunk: _STORES, Fetch: _STORES, Absent: _STORES, Got: _STORES,
+    ReadLog: frozenset({"client", "viewer", "admin"}),
+    Reported: frozenset({"monitor", "worker"}), AskTime: _ANY,
 }  # fmt: skip
 """Which roles may say what."""
 
@@ -227,6 +233,8 @@ class TaskManager:
                 deadline = other
         if self._now < self._tables.settled_at < deadline:
             deadline = self._tables.settled_at
+        if self._tables.holding(self._now):
+            deadline = min(deadline, self._tables.returned_by)
         return deadline
 
     # --- questions ------------------------------------------------------------------------------------
@@ -249,6 +257,28 @@ class TaskManager:
         if task is None or task.live is None or task.live.attempt != attempt:
             return []
         return self._tables.watchers(task)
+
+    def source(self, key: TaskKey) -> Source | None:
+        """Return whose lines an attempt's output is; None when the task is not known."""
+        task = self._tables.tasks.get(key)
+        if task is None or task.live is None:
+            return None
+        worker = self._tables.workers.get(task.live.worker)
+        names = [
+            (entry.session.name, entry.session.owner, entry.name)
+            for entry in (task, *(self._tables.tasks[key] for key in task.followers or ()))
+        ]
+        return Source(worker.hostname if worker is not None else "", task.queue.need.capability, tuple(names))
+
+    def hostname(self, peer: PeerId) -> str:
+        """Return the name of the machine of a peer; empty when it is not known."""
+        known = self._tables.peers.get(peer)
+        return known.hostname if known is not None else ""
+
+    def goes_on(self, session: str) -> bool:
+        """Return whether a session is known and not closed."""
+        known = self._tables.sessions.get(session)
+        return known is not None and not known.closed
 
     def oddities(self) -> list[tuple[PeerId, str]]:
         """Return who sent, since the last call, what no honest peer sends, and what it was."""
@@ -282,7 +312,8 @@ class TaskManager:
     def _turn(self, now: float) -> list[Command]:
         """Place, ask and tell what has become possible, and return all commands."""
         self._now = now
-        self._dispatch.run(now)
+        if not self._tables.holding(now):
+            self._dispatch.run(now)
         self._wants.say(now)
         self._report.push_offers(now)
         self._report.arm(now)
@@ -298,8 +329,8 @@ class TaskManager:
                 fault = self._members.load(peer, message, now)
                 if fault is not None:
                     self._members.turn_away(peer.peer, "protocol", fault, now)
-            case Heartbeat() | Chunk() | Fetch() | Got() | Join():
-                pass  # it lives; bulk traffic is the shell's own business
+            case Heartbeat() | Chunk() | Fetch() | Got() | Join() | Reported() | ReadLog() | AskTime():
+                pass  # it lives; bulk traffic, logs and clocks are the shell's own business
             case Ask():
                 self._answers.answer(peer, message, now)
             case Hello():

@@ -90,6 +90,7 @@ class Members:
             worker.peer = peer.peer
             peer.worker = worker.name
             self._reconcile(worker, message.running, now)
+            self._tables.returning.discard(worker.name)
             self._wants.moved()
         self._dispatch.freed(worker)
 

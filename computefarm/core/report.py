@@ -290,6 +290,7 @@ def _host_status(host: Host, now: float, works: bool) -> HostStatus:
         report.gpus,
         now - host.reported_at,
         report.policy,
+        report.clock_offset_s,
     )
 
 

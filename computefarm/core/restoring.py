@@ -25,6 +25,9 @@ from .state import Host, Session, Task, Worker
 from .tables import Tables
 from .wants import Wants
 
+RECENT_S = 60.0
+"""A worker that was sent nothing for so long before the end is not waited for."""
+
 
 class Remembered(msgspec.Struct, gc=False):
     """What the journal says of one task that has not been forgotten."""
@@ -48,6 +51,8 @@ class Restorer:
         self._admission = admission
         self._boots: dict[str, str] = {}
         """The last process of each worker that the journal knows."""
+        self._last: dict[str, Started] = {}
+        """The last attempt of each worker that the journal knows."""
 
     def restore(self, entries: Iterable[JournalEntry], now: float) -> None:
         """Rebuild everything; entries about tasks that are not known are ignored."""
@@ -67,6 +72,7 @@ class Restorer:
                 self._adopt(task, started, known.cancelled, now)
             else:
                 waiting.append((task, known.cancelled))
+        self._expect(waiting, now)
         # Only now, so that identical actions join a run that goes on.
         for task, cancelled in waiting:
             if cancelled is None:
@@ -74,6 +80,21 @@ class Restorer:
             else:
                 task.cancelled = cancelled
                 self._endings.end_cancelled(task, now)
+
+    def _expect(self, waiting: list[tuple[Task, str | None]], now: float) -> None:
+        """Hold what waits until those workers are back that had attempts last.
+
+        An attempt is sent before the journal's next sync: what looks waiting may run, and its worker says so.
+        """
+        if not any(cancelled is None for _, cancelled in waiting):
+            return
+        newest = max((entry.at for entry in self._last.values()), default=0.0)
+        self._tables.returning = {
+            name for name, entry in self._last.items() if entry.at >= newest - RECENT_S
+        }
+        for task, _ in waiting:
+            task.restored = True
+        self._tables.returned_by = now + ADOPT_BEATS * self._tables.heartbeat_s
 
     def _fold(self, entries: Iterable[JournalEntry]) -> dict[TaskKey, Remembered]:
         """Return what is left to say of each task."""
@@ -90,6 +111,7 @@ class Restorer:
                         known.submitted = entry
                 case Started(key=key):
                     self._boots[entry.worker] = entry.boot
+                    self._last[entry.worker] = entry
                     known = remembered.get(key)
                     if known is not None:
                         known.started, known.done = entry, None

@@ -44,6 +44,10 @@ class Tables:
         self.session_lease_s = SESSION_BEATS * heartbeat_s
         self.started_at = now
         self.settled_at = now + self.lease_s
+        self.returning: set[str] = set()
+        """After a restart: workers that may have attempts of which the journal's lost tail told."""
+        self.returned_by = now
+        """When those are no longer waited for."""
         """From then on a capability that nobody offers is known to be missing, not just late."""
         self.wall_offset = 0.0
         """Add it to `now` for a wall-clock time."""
@@ -137,6 +141,10 @@ class Tables:
         """Forget a connection, and have the shell forget it."""
         self.peers.pop(peer, None)
         self._out.append(Drop(peer, reason))
+
+    def holding(self, now: float) -> bool:
+        """Return whether nothing may be placed yet: it may be running already."""
+        return bool(self.returning) and now < self.returned_by
 
     def commands(self) -> list[Command]:
         """Return what was decided since the last call."""

@@ -245,8 +245,8 @@ class WorkerSession:
                 return self._refused(message, now)
             case Heartbeat() | Joined() | Offers() | Placed() | TaskOutput() | Done() | Waiting() | Answer():
                 return []
-            case Accepted() | Chunk() | Fetch() | Absent() | Got():
-                return []  # bulk traffic is the shell's own business
+            case Accepted() | Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
+                return []  # bulk traffic and clocks are the shell's own business
             case _:
                 assert_never(message)
 

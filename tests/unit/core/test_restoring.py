@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from computefarm.core.beats import ADOPT_BEATS
 from computefarm.core.commands import JournalFailed, JournalWorks, LookUp
 from computefarm.core.entries import Cancelled, Ended, Forgotten, Started, Submitted
 from computefarm.messages import (
@@ -73,6 +74,63 @@ def test_a_worker_keeps_its_result_until_the_journal_has_it() -> None:
     farm.sync()
 
     assert farm.told("w1", Settled) == [Settled(((1, 1),))] * 2
+
+
+# --- the tail that was lost -------------------------------------------------------------------------------
+
+
+def test_nothing_is_placed_before_the_workers_are_back_that_may_run_it_already() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run())
+    farm.submit(2, 3)
+    run = farm.run()
+    written = [entry for entry in farm.journal if not (type(entry) is Started and entry.key == run.key)]
+
+    farm.restart(written).worker("w2")
+    assert farm.told("w2", Run) == [], "w1 may have it"
+    back(farm, Running(run.key, run.attempt, run.epoch))
+
+    assert farm.told("w1", Halt) == []
+    assert [each.name for each in farm.told("w2", Run)] == ["t3"]
+    farm.client().submit(2, 3).finish(run)
+    done = farm.done()
+    assert (done.task, done.attempts[-1].attempt) == (2, run.attempt)
+
+
+def test_a_worker_that_does_not_come_back_is_not_waited_for_long() -> None:
+    farm = journalled().submit(1)
+    farm.finish(farm.run())
+    farm.submit(2)
+    run = farm.run()
+    written = [entry for entry in farm.journal if not (type(entry) is Started and entry.key == run.key)]
+
+    farm.restart(written).worker("w2")
+    farm.at(farm.now + ADOPT_BEATS * 2.0).alive("w2").at(farm.now + 0.1)
+
+    assert farm.run("w2").name == "t2"
+
+
+def test_an_attempt_of_a_lost_tail_is_halted_where_another_came_back_first() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    written = [entry for entry in farm.journal if type(entry) is not Started]
+
+    back(farm.restart(written), Running(run.key, 2, run.epoch))
+    farm.worker("w2", running=(Running(run.key, 1, run.epoch),))
+
+    assert [(halt.key, halt.attempt) for halt in farm.told("w2", Halt)] == [(run.key, 1)]
+    assert farm.told("w1", Halt) == []
+
+
+def test_a_key_that_is_used_again_is_not_mistaken_for_what_the_lost_tail_named() -> None:
+    farm = journalled()
+    farm.submit(1)
+    run = farm.run()
+
+    farm.restart([]).client().submit(9)
+    back(farm, Running(run.key, run.attempt, run.epoch))
+
+    assert [halt.key for halt in farm.told("w1", Halt)] == [run.key]
 
 
 # --- what is rebuilt --------------------------------------------------------------------------------------
@@ -205,6 +263,7 @@ def test_what_ended_but_whose_outputs_are_gone_is_run_again() -> None:
     farm.blobs.clear()
 
     farm.restart().worker("w2")
+    farm.at(farm.now + ADOPT_BEATS * 2.0).alive("w2").at(farm.now + 0.1)
 
     assert farm.run("w2").attempt == 2
     farm.restart()  # the journal now holds an end and a later start
