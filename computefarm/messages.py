@@ -78,6 +78,10 @@ class Action(Message, frozen=True):
     sandbox: bool = False
     salt: str = ""
     """Anything else that must tell two actions apart, such as parameters of a named action."""
+    named: str = ""
+    """The capability's action that the commands came from; empty for commands of the task's own."""
+    values: bytes = b""
+    """What was put into it, as a JSON mapping: enough for a worker to make the commands itself."""
 
 
 class Need(Message, frozen=True):
@@ -98,6 +102,8 @@ class Need(Message, frozen=True):
     """Load it is expected to add to the host, in cores."""
     fingerprint: Short = ""
     """Only workers with this toolchain; empty means any."""
+    action: Short = ""
+    """The label of the named action it is; empty for commands of the task's own."""
 
 
 class TaskSpec(Message, frozen=True):
@@ -145,6 +151,8 @@ class Piece(Message, frozen=True):
     text: str
     seq: int = 0
     """Counts the pieces of one attempt from 0."""
+    line: int = 0
+    """How many lines the attempt had printed before."""
 
 
 class Result(Message, frozen=True):
@@ -172,7 +180,8 @@ class Result(Message, frozen=True):
     """What kind of failure it is; empty on success or when nobody can tell:
     `exit` (the command said so) · `signal` · `out-of-memory` · `timeout` · `worker-lost` ·
     `missing-tool` (a program of the capability is gone from the worker) · `disk-full` (on the worker) ·
-    `deadline` · `output` (a declared output is missing, or not what it must be) · `cancelled`."""
+    `deadline` · `output` (a declared output is missing, or not what it must be) · `cancelled` ·
+    `refused` (a worker that does named actions only was sent something else)."""
 
 
 # --- who is talking ----------------------------------------------------------------------------------
@@ -301,6 +310,8 @@ class Offer(Message, frozen=True):
     tags: tuple[tuple[str, str], ...] = ()
     memory: int = 0
     """Bytes a task is expected to need when it does not say."""
+    actions: Annotated[tuple[Short, ...], Meta(max_length=1000)] = ()
+    """Labels of the named actions that are all it does; empty means that it runs any command."""
 
 
 class Running(Message, frozen=True):
@@ -405,6 +416,8 @@ class LoadReport(Message, frozen=True, tag="load"):
     """The host is stale after three of these in silence."""
     task_load: float = 0.0
     """Our own processes' share, per core, in the same sample."""
+    clock_offset_s: float | None = None
+    """How much the host's wall clock is behind the manager's; None when that was not measured."""
 
 
 # --- manager → client ---------------------------------------------------------------------------------
@@ -524,6 +537,8 @@ class HostStatus(Message, frozen=True):
     last_report_s: float | None
     """Age of the last report; None when none came."""
     policy: str
+    clock_offset_s: float | None = None
+    """How much the host's wall clock is behind the manager's; None when that was not measured."""
 
 
 class WorkerStatus(Message, frozen=True):
@@ -675,12 +690,82 @@ class Got(Message, frozen=True, tag="got"):
     received: int
 
 
+# --- logs and clocks ----------------------------------------------------------------------------------
+
+
+class LogRecord(Message, frozen=True):
+    """One line of a daemon's own log."""
+
+    created_at: float
+    level: Short
+    """`debug`, `info`, `warning`, `error` or `critical`."""
+    text: Annotated[str, Meta(max_length=65_536)]
+
+
+class Reported(Message, frozen=True, tag="reported"):
+    """What a worker or monitor has logged."""
+
+    program: Short
+    """`worker` or `monitor`."""
+    records: Annotated[tuple[LogRecord, ...], Meta(max_length=1000)]
+
+
+class ReadLog(Message, frozen=True, tag="read-log"):
+    """Lines of the farm's log, please; answered by one `LogPage`. A client is shown its own runs' only."""
+
+    number: int
+    run: Short = ""
+    """A name, a beginning of one, or `last`; empty means all that the asker may see."""
+    task: str = ""
+    host: Short = ""
+    level: Short = ""
+    """This level and worse; empty means all."""
+    cursor: Short = ""
+    """Of the last page; empty begins with the oldest line, `end` with the next one."""
+    wait: bool = False
+    """Answer only when there is something to tell, or the run has ended."""
+
+
+class LogPage(Message, frozen=True, tag="log-page"):
+    """Some lines of the log, and where to go on."""
+
+    number: int
+    lines: tuple[bytes, ...]
+    """JSON objects, one per line."""
+    cursor: str
+    at_end: bool
+    """There are no more lines yet."""
+    going: bool
+    """The run asked for is still going on, or no run was asked for."""
+    lost: Count = 0
+    """Bytes of the log that were removed, for its size, before they could be read."""
+    fault: str = ""
+    """Why there is nothing to read, for people."""
+    run: str = ""
+    """The run that was meant by `last` or by a beginning of its name."""
+
+
+class AskTime(Message, frozen=True, tag="ask-time"):
+    """What time is it at the manager?"""
+
+    asked_s: float
+    """On the asker's own clock, given back unchanged."""
+
+
+class Time(Message, frozen=True, tag="time"):
+    """The manager's wall clock, as it took the question."""
+
+    asked_s: float
+    at: float
+
+
 ToManager = (
     Hello | Heartbeat | Goodbye | Join
     | Submit | Cancel | Taken | Ask
     | Register | Begun | Output | Finished | Declined | Leaving
     | LoadReport
     | Chunk | Fetch | Absent | Got
+    | Reported | ReadLog | AskTime
 )  # fmt: skip
 
 FromManager = (
@@ -688,4 +773,5 @@ FromManager = (
     | Want | Offers | Accepted | Placed | TaskOutput | Done | Waiting | Answer
     | Run | Halt | Settled | Drain
     | Chunk | Fetch | Absent | Got
+    | LogPage | Time
 )  # fmt: skip
