@@ -3,6 +3,7 @@
 | span | beats | at 2 s | what happens then |
 |--|--|--|--|
 | `GRACE_BEATS` | 1 | 2 s | a worker whose connection ended has not come back: its attempts go elsewhere |
+| `RETURN_BEATS` | 1 | 2 s | a restarted manager places what waits: workers have told what runs |
 | `FRESH_BEATS` | 2 | 4 s | a silent worker may lose its name to a restart of it |
 | `RESEND_BEATS` | 3 | 6 s | a worker says again what result was not settled |
 | `LEASE_BEATS` | 3 | 6 s | silence is taken for death, both ways; a started manager is settled |
@@ -20,6 +21,7 @@ where it is used: how far ahead tasks are sent, how long one rests from a worker
 from __future__ import annotations
 
 GRACE_BEATS = 1
+RETURN_BEATS = 1
 FRESH_BEATS = 2
 RESEND_BEATS = 3
 LEASE_BEATS = 3

@@ -234,7 +234,8 @@ class TaskManager:
         if self._now < self._tables.settled_at < deadline:
             deadline = self._tables.settled_at
         if self._tables.holding(self._now):
-            deadline = min(deadline, self._tables.returned_by)
+            held = self._tables.held_until
+            deadline = min(deadline, held if self._now < held else self._tables.returned_by)
         return deadline
 
     # --- questions ------------------------------------------------------------------------------------
@@ -269,11 +270,6 @@ class TaskManager:
             for entry in (task, *(self._tables.tasks[key] for key in task.followers or ()))
         ]
         return Source(worker.hostname if worker is not None else "", task.queue.need.capability, tuple(names))
-
-    def hostname(self, peer: PeerId) -> str:
-        """Return the name of the machine of a peer; empty when it is not known."""
-        known = self._tables.peers.get(peer)
-        return known.hostname if known is not None else ""
 
     def goes_on(self, session: str) -> bool:
         """Return whether a session is known and not closed."""

@@ -19,7 +19,7 @@ class Refusal(NamedTuple):
     """Why a worker does not take a task."""
 
     kind: str
-    """`capability version fingerprint tag` (not offered) · `size` (never fits) ·
+    """`capability version fingerprint tag action` (not offered) · `size` (never fits) ·
     `draining held quarantine reserved silent load busy memory gpus` (not now)."""
     reason: str
     """For people."""
@@ -27,7 +27,7 @@ class Refusal(NamedTuple):
     """`worker` or `host`."""
 
 
-NOT_OFFERED = frozenset({"capability", "version", "fingerprint", "tag"})
+NOT_OFFERED = frozenset({"capability", "version", "fingerprint", "tag", "action"})
 """Kinds of refusals that say the worker does not offer what is needed."""
 
 
@@ -48,7 +48,20 @@ def mismatch(need: Need, offer: Offer | None, platform: str) -> Refusal | None:
         have = dict(offer.tags).get(name, platform if name == "platform" else None)
         if have != value:
             return Refusal("tag", f"{name} is {have}, needs {value}" if have else f"has no {name} {value}")
+    if offer.actions and need.action not in offer.actions:
+        return Refusal("action", _not_lent(need.action, offer))
     return None
+
+
+def _not_lent(action: str, offer: Offer) -> str:
+    """Say why a worker that does named actions only does not do this."""
+    own = [label.partition(":")[0] for label in offer.actions]
+    text = f"runs named actions only ({', '.join(own)})"
+    name, unusual, parameter = action.partition("!")
+    if unusual:
+        return f"{text}, and {name} only with ordinary {parameter}"
+    name = action.partition(":")[0]
+    return f"{text}, and its own capability file describes {name} otherwise" if name in own else text
 
 
 def too_small(need: Need, worker: Worker) -> Refusal | None:

@@ -16,7 +16,7 @@ from computefarm.errors import ProtocolError
 from computefarm.messages import Done, Outcome, TaskKey
 
 from .admission import Admission
-from .beats import ADOPT_BEATS
+from .beats import ADOPT_BEATS, RETURN_BEATS
 from .commands import Pin
 from .dispatch import Dispatch
 from .endings import Endings
@@ -94,6 +94,7 @@ class Restorer:
         }
         for task, _ in waiting:
             task.restored = True
+        self._tables.held_until = now + RETURN_BEATS * self._tables.heartbeat_s
         self._tables.returned_by = now + ADOPT_BEATS * self._tables.heartbeat_s
 
     def _fold(self, entries: Iterable[JournalEntry]) -> dict[TaskKey, Remembered]:

@@ -46,8 +46,10 @@ class Tables:
         self.settled_at = now + self.lease_s
         self.returning: set[str] = set()
         """After a restart: workers that may have attempts of which the journal's lost tail told."""
+        self.held_until = now
+        """Nothing is placed before, whoever is back: a worker may be unknown to the journal."""
         self.returned_by = now
-        """When those are no longer waited for."""
+        """When nobody is waited for any more."""
         """From then on a capability that nobody offers is known to be missing, not just late."""
         self.wall_offset = 0.0
         """Add it to `now` for a wall-clock time."""
@@ -144,7 +146,7 @@ class Tables:
 
     def holding(self, now: float) -> bool:
         """Return whether nothing may be placed yet: it may be running already."""
-        return bool(self.returning) and now < self.returned_by
+        return now < self.held_until or (bool(self.returning) and now < self.returned_by)
 
     def commands(self) -> list[Command]:
         """Return what was decided since the last call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from computefarm.core.beats import ADOPT_BEATS
+from computefarm.core.beats import ADOPT_BEATS, RETURN_BEATS
 from computefarm.core.commands import JournalFailed, JournalWorks, LookUp
 from computefarm.core.entries import Cancelled, Ended, Forgotten, Started, Submitted
 from computefarm.messages import (
@@ -88,7 +88,7 @@ def test_nothing_is_placed_before_the_workers_are_back_that_may_run_it_already()
 
     farm.restart(written).worker("w2")
     assert farm.told("w2", Run) == [], "w1 may have it"
-    back(farm, Running(run.key, run.attempt, run.epoch))
+    back(farm, Running(run.key, run.attempt, run.epoch)).at(farm.now + RETURN_BEATS * 2.0)
 
     assert farm.told("w1", Halt) == []
     assert [each.name for each in farm.told("w2", Run)] == ["t3"]
@@ -138,8 +138,9 @@ def test_a_key_that_is_used_again_is_not_mistaken_for_what_the_lost_tail_named()
 
 def test_a_waiting_task_is_run_by_the_next_manager() -> None:
     farm = Farm(journalled=True).client().submit(1).restart().client().worker()
+    assert farm.told("w1", Run) == [], "another worker may be on its way back with it"
 
-    run = farm.run()
+    run = farm.at(farm.now + RETURN_BEATS * 2.0).run()
     farm.submit(1).finish(run)
 
     assert (run.name, run.key, run.epoch) == ("t1", 1, "epoch2")
@@ -234,7 +235,7 @@ def test_an_unsynced_start_is_not_taken_for_the_same_number_of_the_next_epoch() 
     farm = journalled().submit(1)
     lost = farm.run()
     farm.restart([entry for entry in farm.journal if isinstance(entry, Submitted)]).worker("w2")
-    again = farm.run("w2")
+    again = farm.at(farm.now + RETURN_BEATS * 2.0).run("w2")
     assert (lost.key, lost.attempt) == (again.key, again.attempt)
 
     back(farm, Running(lost.key, lost.attempt, lost.epoch)).finish(lost)
