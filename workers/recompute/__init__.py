@@ -1,0 +1,1 @@
+"""Recompute: kernels that answer pure requests in warm processes."""
