@@ -28,6 +28,8 @@ from computefarm.home import Home
 from computefarm.messages import Offer
 
 FOLDER = "capabilities"
+PACKAGED = "computefarm.capabilities"
+"""Where a description comes from that is shipped; the beginning of its `source`."""
 SUFFIXES = (".yaml", ".yml")
 FINGERPRINT_DIGITS = 16
 """Hex digits of a fingerprint: short enough to print, long enough never to meet another by chance."""
@@ -85,7 +87,7 @@ def _shipped() -> list[Capability]:
     """Return what the package's own files describe."""
     entries = sorted(files("computefarm.capabilities").iterdir(), key=lambda entry: entry.name)
     return [
-        parse(entry.read_text(encoding="utf-8"), f"computefarm.capabilities/{entry.name}")
+        parse(entry.read_text(encoding="utf-8"), f"{PACKAGED}/{entry.name}")
         for entry in entries
         if entry.name.endswith(SUFFIXES)
     ]
@@ -122,6 +124,8 @@ class Probed(msgspec.Struct, frozen=True):
     """None when something is missing."""
     missing: tuple[str, ...] = ()
     """For people: everything that keeps this machine from offering it."""
+    passed_over: tuple[str, ...] = ()
+    """For people: what variants that would be preferred to the one offered lack."""
 
 
 class ProgramDigests:
@@ -230,7 +234,7 @@ class _Prober:
         for variant in variants:
             probed = self._with(variant)
             if probed.offer is not None:
-                return probed
+                return msgspec.structs.replace(probed, passed_over=tuple(missing))
             missing += [f"{variant.name}: {text}" for text in probed.missing]
         return Probed(self._capability.capability, None, tuple(missing))
 

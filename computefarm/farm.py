@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from computefarm.capability import Capability, Expanded, expand
+from computefarm.capability import Capability, Expanded, expand, lending
 from computefarm.catalogue import Catalogue
 from computefarm.home import Home
 from computefarm.needs import KEY, needs, parse_requirement
@@ -71,7 +71,11 @@ def task_of(
     if made.env:
         asked["env"] = {**dict(made.env), **asked.get("env", {})}
     meta = needs(requirement, **asked)
-    meta[KEY]["action"] = {"name": name, "values": dict(made.values)}
+    meta[KEY]["action"] = {
+        "name": name,
+        "values": dict(made.values),
+        "label": lending.wanted(capability, name, made.values),
+    }
     if made.depfile:
         meta[KEY]["depfile"] = made.depfile
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .actions import RESERVED, ActionError, Expanded, NamedAction, Parameter, Spread, When
 from .description import FIELDS, Capability, Command, Probe, Resources, Variant, VersionProbe, extended
-from .expanding import expand
+from .expanding import able, expand, find
 from .reading import parse
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "Variant",
     "VersionProbe",
     "When",
+    "able",
     "expand",
     "extended",
+    "find",
     "parse",
 ]

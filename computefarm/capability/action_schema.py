@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import msgspec
+
 from computefarm.located import Located
 from computefarm.quantities import parse_duration, parse_size
 
@@ -19,9 +21,9 @@ SPREAD = re.compile(r"([^{}]*)\{([A-Za-z_][A-Za-z0-9_]*)\.\.\.\}([^{}]*)", re.AS
 
 FIELDS = (
     "summary", "run", "params", "inputs", "outputs", "depfile", "defaults", "env", "cpus", "memory", "gpus",
-    "timeout", "logs",
+    "timeout", "logs", "runs_code",
 )  # fmt: skip
-PARAMETER_FIELDS = ("type", "default", "choices", "match", "summary")
+PARAMETER_FIELDS = ("type", "default", "choices", "match", "summary", "lent")
 
 
 def read_actions(value: Located, variants: tuple[str, ...]) -> dict[str, NamedAction]:
@@ -60,6 +62,7 @@ def _action(name: str, value: Located, variants: tuple[str, ...]) -> NamedAction
         timeout_s=_duration(fields["timeout"]) if "timeout" in fields else 0.0,
         logs=fields["logs"].text() if "logs" in fields else "",
         summary=fields["summary"].text() if "summary" in fields else "",
+        runs_code=fields["runs_code"].flag() if "runs_code" in fields else False,
     )
 
 
@@ -207,13 +210,11 @@ def _parameter(
         choices=fields["choices"].texts() if "choices" in fields else (),
         match=_pattern(fields["match"]) if "match" in fields else "",
         summary=fields["summary"].text() if "summary" in fields else "",
+        lent=_pattern(fields["lent"]) if "lent" in fields else "",
     )
     if default is None:
         return parameter
-    return Parameter(
-        name=name, kind=kind, required=False, default=_default(parameter, default),
-        choices=parameter.choices, match=parameter.match, summary=parameter.summary,
-    )  # fmt: skip
+    return msgspec.structs.replace(parameter, default=_default(parameter, default))
 
 
 def _kind(value: Located) -> str:

@@ -50,6 +50,8 @@ class Parameter(msgspec.Struct, frozen=True):
     match: str = ""
     """Regular expression for the whole of each value; empty allows everything."""
     summary: str = ""
+    lent: str = ""
+    """The same, on workers with `--only-actions` besides."""
 
     @property
     def many(self) -> bool:
@@ -104,6 +106,8 @@ class NamedAction(msgspec.Struct, frozen=True):
     timeout_s: float = 0.0
     logs: str = ""
     summary: str = ""
+    runs_code: bool = False
+    """It runs code that the task brings, so a worker with `--only-actions` does not do it."""
 
     @property
     def programs(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .actions import ATTRIBUTES, BUILT_IN, ActionError, Argv, Expanded, NamedAction, Parameter, Spread, When
 
 if TYPE_CHECKING:
-    from .description import Capability
+    from .description import Capability, Variant
 
 FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 """A literal brace written twice, or a name in braces."""
@@ -26,34 +26,46 @@ MOST = 100_000
 
 
 def expand(
-    capability: Capability, action: str, values: Mapping[str, Any], *, variant: str = "", cpus: int = 0
+    capability: Capability,
+    action: str,
+    values: Mapping[str, Any],
+    *,
+    variant: str = "",
+    cpus: int = 0,
+    strict: bool = False,
 ) -> Expanded:
     """Return the action called `action` with `values` put into it.
 
-    `variant` chooses among the capability's variants (the first by default); `cpus` overrides the slots.
+    `variant` chooses among the capability's variants (the first that can do it by default); `cpus` overrides
+    the slots; `strict` refuses values that no worker with `--only-actions` takes.
     Raises `ActionError` naming the action, the parameter and what was expected.
     """
     template = find(capability, action)
     where = f"{capability.capability}.{action}"
     given = {name: _value(where, template, name, value) for name, value in values.items()}
+    if strict:
+        _check_lent(where, template, given)
     filled = _filled(where, template, given)
-    slots = cpus or template.cpus or capability.resources.cpus
+    chosen = _variant(where, capability, template, variant)
+    resources = (chosen.resources if chosen else None) or capability.resources
+    slots = cpus or template.cpus or resources.cpus
     depfile = _depfile(where, template, filled)
     names = {**filled, "cpus": slots, "depfile": depfile}
-    chosen = _variant(where, template, variant)
+    argvs = template.commands.get("") or template.commands[chosen.name if chosen else ""]
+    own = chosen.env if chosen else ()
     outputs = _paths(template.outputs, filled)
     return Expanded(
         capability=capability.capability,
         action=action,
-        commands=tuple(tuple(_argv(argv, names)) for argv in template.commands[chosen]),
+        commands=tuple(tuple(_argv(argv, names)) for argv in argvs),
         values=given,
         inputs=_paths(template.inputs, filled),
         outputs=(*outputs, depfile) if depfile else outputs,
         depfile=depfile,
-        env=tuple(sorted({**dict(capability.env), **dict(template.env)}.items())),
+        env=tuple(sorted({**dict(capability.env), **dict(own), **dict(template.env)}.items())),
         cpus=slots,
-        memory=template.memory or capability.resources.memory,
-        gpus=template.gpus or capability.resources.gpus,
+        memory=template.memory or resources.memory,
+        gpus=template.gpus or resources.gpus,
         timeout_s=template.timeout_s,
         logs=template.logs or capability.logs,
     )
@@ -70,14 +82,20 @@ def find(capability: Capability, action: str) -> NamedAction:
     raise ActionError(f"{capability.capability} has no action {action!r}; it has: {known}{guess}")
 
 
-def _variant(where: str, template: NamedAction, variant: str) -> str:
-    if "" in template.commands:
-        return ""
-    if not variant:
-        return next(iter(template.commands))
-    if variant in template.commands:
-        return variant
-    raise ActionError(f"{where}: the variant {variant!r} cannot do it; {', '.join(template.commands)} can")
+def able(capability: Capability, template: NamedAction) -> tuple[str, ...]:
+    """Return the variants that can do an action, in order of preference; empty where there are none."""
+    every = "" in template.commands
+    return tuple(each.name for each in capability.variants if every or each.name in template.commands)
+
+
+def _variant(where: str, capability: Capability, template: NamedAction, name: str) -> Variant | None:
+    """Return the variant called `name`, or the first that can do it; None where there are none."""
+    can = able(capability, template)
+    if not can:
+        return None
+    if name and name not in can:
+        raise ActionError(f"{where}: the variant {name!r} cannot do it; {', '.join(can)} can")
+    return next(each for each in capability.variants if each.name == (name or can[0]))
 
 
 # --- values -------------------------------------------------------------------------------------------
@@ -141,7 +159,20 @@ def inside(what: str, path: str, key: str = "") -> str:
         raise ActionError(f"{what} is {path!r}: expected a path inside the project", key=key)
     if plain.startswith("-"):
         raise ActionError(f"{what} is {path!r}: a program would take it for an option", key=key)
+    if plain.startswith("@"):
+        raise ActionError(f"{what} is {path!r}: a program would take it for a file of options", key=key)
     return plain
+
+
+def _check_lent(where: str, template: NamedAction, given: Mapping[str, Any]) -> None:
+    for name, parameter in template.params.items():
+        if not parameter.lent or name not in given:
+            continue
+        for item in given[name] if parameter.many else [given[name]]:
+            if re.fullmatch(parameter.lent, str(item)) is None:
+                raise ActionError(
+                    f"{where}: {name} is {_shown(item)}, which could run or write anything", key=name
+                )
 
 
 def _shown(value: Any) -> str:
@@ -250,4 +281,15 @@ def names_in(template: str) -> list[tuple[str, str]]:
     return fields
 
 
-__all__ = ["BUILT_IN", "FIELD", "attribute_of", "checked", "expand", "fill", "find", "inside", "names_in"]
+__all__ = [
+    "BUILT_IN",
+    "FIELD",
+    "able",
+    "attribute_of",
+    "checked",
+    "expand",
+    "fill",
+    "find",
+    "inside",
+    "names_in",
+]

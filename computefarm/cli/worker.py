@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import zmq
 
 from computefarm import __version__
-from computefarm.catalogue import Catalogue, probe_all
+from computefarm.capability import Capability, lending
+from computefarm.catalogue import PACKAGED, Catalogue, Probed, probe_all
 from computefarm.core.versions import satisfies
 from computefarm.errors import FarmError, NothingOffers, Refused, UsageError
 from computefarm.home import Home, hostname
@@ -29,6 +31,7 @@ from computefarm.services.equip import (
     Toolbox,
     probe_offers,
     registration,
+    restricted,
     store_root,
     task_facts,
     usable_cores,
@@ -68,7 +71,7 @@ def main() -> int:
         if arguments.command == "drain":
             return _end(home, arguments.name, DRAIN, "draining: it ends when its tasks have ended")
         if arguments.probe:
-            return _probe(home, arguments.capability)
+            return _probe(home, arguments.capability, only_actions=arguments.only_actions)
         return _work(arguments, home, load_settings({"farm": arguments.farm}, os.environ, home))
     except FarmError as error:
         return fail(error, PROGRAM)
@@ -106,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nice", type=int, default=NICE, metavar="N", help=f"niceness of tasks (default {NICE})"
     )
+    parser.add_argument(
+        "--only-actions",
+        action="store_true",
+        help="run nothing but the named actions of this machine's own capability files",
+    )
     parser.add_argument("--no-monitor", action="store_true", help="do not start a monitor beside the worker")
     parser.add_argument("--probe", action="store_true", help="print what this machine could offer, and stop")
     parser.add_argument("--verbose", action="store_true", help="log more")
@@ -115,19 +123,39 @@ def _parser() -> argparse.ArgumentParser:
 # --- looking ------------------------------------------------------------------------------------------
 
 
-def _probe(home: Home, names: list[str]) -> int:
+def _probe(home: Home, wanted: list[str], *, only_actions: bool) -> int:
+    """Print for each capability what would be offered, or everything that is missing."""
     catalogue = Catalogue.load(home)
-    chosen = [catalogue.get(name) for name in (names or catalogue.names())]
-    for probed in probe_all(chosen, os.environ, cache=home.cache):
-        if probed.offer is None:
-            print(f"{probed.capability}: no")
-            for line in probed.missing:
-                print(f"    {line}")
-            continue
-        offer = probed.offer
-        tags = " ".join(f"{key}={value}" for key, value in offer.tags)
-        print(f"{probed.capability}: {offer.version}  fingerprint {offer.fingerprint}  {tags}".rstrip())
+    asked = _requirements(wanted)
+    chosen = [catalogue.get(name) for name in (asked or catalogue.names())]
+    for capability, probed in zip(chosen, probe_all(chosen, os.environ, cache=home.cache), strict=True):
+        constraint = asked.get(capability.capability, "")
+        if probed.offer is not None and constraint and not satisfies(probed.offer.version, constraint):
+            probed = Probed(
+                probed.capability,
+                None,
+                (f"this is {probed.offer.version}, not {constraint}",),
+                probed.passed_over,
+            )
+        for line in _probed(capability, restricted(probed, capability) if only_actions else probed):
+            print(line)
     return 0
+
+
+def _probed(capability: Capability, probed: Probed) -> Iterator[str]:
+    offer = probed.offer
+    if offer is None:
+        yield f"{probed.capability}: no"
+        yield from (f"    {text}" for text in probed.missing)
+    else:
+        tags = " ".join(f"{key}={value}" for key, value in offer.tags)
+        yield f"{probed.capability}: {offer.version}  fingerprint {offer.fingerprint}  {tags}".rstrip()
+        yield from (f"    passed over: {text}" for text in probed.passed_over)
+        if capability.actions:
+            does = [label.partition(":")[0] for label in offer.actions] or list(capability.actions)
+            yield f"    {'only' if offer.actions else 'actions'}: {', '.join(does)}"
+    if not capability.source.startswith(PACKAGED):
+        yield f"    described by {capability.source}"
 
 
 def _end(home: Home, name: str, number: signal.Signals, done: str) -> int:
@@ -176,7 +204,7 @@ def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     slots = arguments.slots if arguments.slots is not None else usable_cores()
     _check(arguments, slots)
     catalogue = Catalogue.load(home)
-    offers = _offers(catalogue, arguments.capability, home)
+    offers = _offers(catalogue, arguments.capability, home, only_actions=arguments.only_actions)
     running = Running(home)
     # Before the farm is looked for, so that `stop` finds a worker that waits for one.
     name = _claim_name(running, arguments.name)
@@ -220,10 +248,10 @@ def _requirements(wanted: list[str]) -> dict[str, str]:
     return dict(parse_requirement(text) for text in wanted)
 
 
-def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
+def _offers(catalogue: Catalogue, wanted: list[str], home: Home, *, only_actions: bool) -> list[Offer]:
     """Probe what was asked for; offer what there is, and refuse to start with nothing."""
     asked = _requirements(wanted)
-    offers, lacking = probe_offers(catalogue, list(asked), home, os.environ)
+    offers, lacking = probe_offers(catalogue, list(asked), home, os.environ, only_actions=only_actions)
     for probed in lacking:
         log.warning("not offering %s: %s", probed.capability, "; ".join(probed.missing))
     good = []
@@ -234,11 +262,22 @@ def _offers(catalogue: Catalogue, wanted: list[str], home: Home) -> list[Offer]:
         else:
             good.append(offer)
             log.info("offering %s %s (fingerprint %s)", offer.capability, offer.version, offer.fingerprint)
+            if only_actions:
+                _say_what_is_lent(catalogue, offer)
     if not good:
         raise NothingOffers(
-            f"this machine can offer nothing of: {', '.join(wanted)}", hint=f"{PROGRAM} --probe    # says why"
+            f"this machine can offer nothing of: {', '.join(wanted)}",
+            hint=f"{PROGRAM} --probe{' --only-actions' if only_actions else ''}    # says why",
         )
     return good
+
+
+def _say_what_is_lent(catalogue: Catalogue, offer: Offer) -> None:
+    """Tell the owner what others may have done here, and what not."""
+    lent = ", ".join(label.partition(":")[0] for label in offer.actions)
+    kept = ", ".join(lending.kept(catalogue.get(offer.capability)))
+    rest = f"; not {kept}, which would run code of the task's own" if kept else ""
+    log.info("of %s only: %s%s", offer.capability, lent, rest)
 
 
 def _access(arguments: argparse.Namespace, home: Home, settings: Settings) -> Access:
@@ -309,7 +348,12 @@ def _serve(
         store=store,
         directories=PrivateDirs(home.cache / PRIVATE),
         spawners=SpawnerPool(nice=arguments.nice, slots=slots),
-        toolbox=Toolbox(catalogue, cache=home.cache, constraints=_requirements(arguments.capability)),
+        toolbox=Toolbox(
+            catalogue,
+            cache=home.cache,
+            constraints=_requirements(arguments.capability),
+            only_actions=arguments.only_actions,
+        ),
         facts=task_facts(register),
         quit=quit_,
         dialler=dialler,

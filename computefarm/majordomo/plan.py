@@ -87,6 +87,8 @@ class Planner:
             fingerprint=toolchain.fingerprint if toolchain else "",
             host_files=asked.host_files,
             sandbox=asked.sandbox,
+            named=asked.action.get("name", ""),
+            values=_values(asked) if asked.action else b"",
         )
         # Imported late: a run with nothing to send need not build encoders.
         from computefarm.codec import encode_action
@@ -232,8 +234,17 @@ class Planner:
             exclusive=asked.exclusive,
             load=float(asked.cpus) if asked.load is None else asked.load,
             fingerprint=fingerprint,
+            action=asked.action.get("label", ""),
         )
         return self._wanted.setdefault(need, need)
+
+
+def _values(asked: Needs) -> bytes:
+    """Return what was put into a named action, as it travels."""
+    # Imported late: a run without named actions need not know what they are.
+    from computefarm.capability.lending import encoded_values
+
+    return encoded_values(asked.action.get("values", {}))
 
 
 class ExpansionError(TaskError):

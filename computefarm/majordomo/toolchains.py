@@ -26,7 +26,7 @@ class Toolchain(msgspec.Struct, frozen=True):
     """Versions that were offered too, with their workers, for `why`."""
 
 
-Key = tuple[str, str, tuple[tuple[str, str], ...]]
+Key = tuple[str, str, tuple[tuple[str, str], ...], str]
 
 
 class Toolchains:
@@ -49,7 +49,7 @@ class Toolchains:
         if asked.any_toolchain:
             return None
         tags = tuple(sorted(asked.tags.items())) if asked.tags else ()
-        key = (asked.capability, asked.version, tags)
+        key = (asked.capability, asked.version, tags, asked.action.get("label", "") if asked.action else "")
         try:
             return self._chosen[key]
         except KeyError:
@@ -113,8 +113,10 @@ def _toolchain(pools: list[Pool], fingerprint: str) -> Toolchain:
 
 
 def fits(offer: Offer, asked: Needs) -> bool:
-    """Say whether an offer has the capability, the version and the tags of a need."""
+    """Say whether an offer has the capability, the version and the tags of a need, and does its action."""
     if offer.capability != asked.capability or not satisfies(offer.version, asked.version):
+        return False
+    if offer.actions and asked.action.get("label") not in offer.actions:
         return False
     tags = dict(offer.tags)
     return all(tags.get(name) == value for name, value in asked.tags.items())

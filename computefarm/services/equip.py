@@ -6,15 +6,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
 
-from computefarm.capability import Capability
+from computefarm.capability import Capability, lending
 from computefarm.catalogue import VARIANT, Catalogue, Probed, platform_name, probe, probe_all
 from computefarm.core.versions import satisfies
 from computefarm.errors import UsageError
 from computefarm.home import Home, host_id, hostname
 from computefarm.host.gpu import count_gpus
-from computefarm.messages import Offer, Register
+from computefarm.messages import Action, Offer, Register
 from computefarm.worker_api import registry
 from computefarm.worker_api.contract import CommandPlugin
 
@@ -41,11 +42,17 @@ class Toolbox:
         *,
         cache: Path | None = None,
         constraints: Mapping[str, str] | None = None,
+        only_actions: bool = False,
     ) -> None:
-        """`cache` keeps programs' digests; `constraints` are the versions that the owner wants to offer."""
+        """`cache` keeps programs' digests; `constraints` are the versions that the owner wants to offer.
+
+        With `only_actions` nothing is run but the named actions of the catalogue's own files.
+        """
         self._catalogue = catalogue
         self._cache = cache
         self._constraints = constraints or {}
+        self._only_actions = only_actions
+        self._variants: dict[str, str] = {}
         self._plugins: dict[str, CommandPlugin] = {}
         self._envs: dict[str, tuple[tuple[str, str], ...]] = {}
 
@@ -61,7 +68,7 @@ class Toolbox:
         """Know what is offered: the variant decides about the variables too."""
         for offer in offers:
             capability = self._catalogue.get(offer.capability)
-            chosen = dict(offer.tags).get(VARIANT, "")
+            chosen = self._variants[offer.capability] = dict(offer.tags).get(VARIANT, "")
             ours = [variant.env for variant in capability.variants if variant.name == chosen]
             env = {name: value for pairs in (capability.env, *ours) for name, value in pairs}
             self._envs[offer.capability] = tuple(env.items())
@@ -70,24 +77,52 @@ class Toolbox:
         """Return the variables that are set for every task of `capability`, which is offered."""
         return self._envs.get(capability, ())
 
+    def refusal(self, action: Action, cpus: int) -> str:
+        """Return why this worker must not do `action`; empty when it may."""
+        if not self._only_actions:
+            return ""
+        variant = self._variants.get(action.capability, "")
+        return lending.refusal(self._catalogue.get(action.capability), action, variant, cpus)
+
     def capability(self, name: str) -> Capability:
         """Return a capability's description."""
         return self._catalogue.get(name)
 
     def probe(self, capability: str) -> Probed:
         """Find out whether this machine can honour `capability` now; runs programs, which takes time."""
-        probed = probe(self._catalogue.get(capability), os.environ, cache=self._cache)
+        described = self._catalogue.get(capability)
+        probed = probe(described, os.environ, cache=self._cache)
         constraint = self._constraints.get(capability, "")
-        if probed.offer is None or not constraint or satisfies(probed.offer.version, constraint):
-            return probed
-        return Probed(capability, None, (f"this is {probed.offer.version}, not {constraint}",))
+        if probed.offer is not None and constraint and not satisfies(probed.offer.version, constraint):
+            return Probed(capability, None, (f"this is {probed.offer.version}, not {constraint}",))
+        return restricted(probed, described) if self._only_actions else probed
+
+
+def restricted(probed: Probed, capability: Capability) -> Probed:
+    """Return an offer that is limited to the named actions that can be lent."""
+    labels = lending.lent(capability)
+    if probed.offer is None:
+        return probed
+    if not labels:
+        kept = ", ".join(lending.kept(capability))
+        why = f"all it can do ({kept}) runs code that the task brings" if kept else "it has no named actions"
+        return Probed(probed.capability, None, (f"{why}, so --only-actions leaves nothing of it",))
+    return Probed(probed.capability, msgspec.structs.replace(probed.offer, actions=labels))
 
 
 def probe_offers(
-    catalogue: Catalogue, names: Sequence[str], home: Home, environ: Mapping[str, str]
+    catalogue: Catalogue,
+    names: Sequence[str],
+    home: Home,
+    environ: Mapping[str, str],
+    *,
+    only_actions: bool = False,
 ) -> tuple[list[Offer], list[Probed]]:
     """Probe the named capabilities; return what can be offered, and what cannot with the reasons."""
-    probed = probe_all([catalogue.get(name) for name in names], environ, cache=home.cache)
+    described = [catalogue.get(name) for name in names]
+    probed: Sequence[Probed] = probe_all(described, environ, cache=home.cache)
+    if only_actions:
+        probed = [restricted(one, capability) for one, capability in zip(probed, described, strict=True)]
     offers = [one.offer for one in probed if one.offer is not None]
     return offers, [one for one in probed if one.offer is None]
 

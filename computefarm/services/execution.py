@@ -100,6 +100,10 @@ class Executions:
                 (run.key, run.attempt), Result(Outcome.FAILED, reason=f"the task cannot be read: {error}")
             )
             return
+        if refused := self._toolbox.refusal(action, run.cpus):
+            log.warning("refused %s of run %s: %s", run.name, run.session, refused)
+            self._ended((run.key, run.attempt), Result(Outcome.FAILED, reason=refused, kind="refused"))
+            return
         self._tickets += 1
         execution = Execution(run, action, self._tickets)
         self._by_attempt[execution.attempt] = execution

@@ -31,6 +31,7 @@ def test_a_compile_as_a_task() -> None:
     assert (asked.capability, asked.version, asked.cpus, asked.inputs) == ("gcc", ">=9", 2, ("include/*.h",))
     assert asked.memory == 256 * 1024**2
     assert asked.depfile == "build/a.o.d"
+    assert asked.action.pop("label").startswith("compile:")
     assert asked.action == {
         "name": "compile",
         "values": {"source": "src/a.c", "object": "build/a.o", "flags": ["-O3"]},

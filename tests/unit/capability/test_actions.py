@@ -31,7 +31,9 @@ def test_a_compile_says_all_that_the_farm_must_know() -> None:
     assert made == Expanded(
         capability="gcc",
         action="compile",
-        commands=(("gcc", "-O3", "-Iinclude", "-MMD", "-MF", "build/a.o.d", "-c", "src/a.c", "-o", "build/a.o"),),
+        commands=(
+            ("gcc", "-O3", "-Iinclude", "-MMD", "-MF", "build/a.o.d", "-c", "src/a.c", "-o", "build/a.o"),
+        ),
         values={"source": "src/a.c", "object": "build/a.o", "flags": ["-O3", "-Iinclude"]},
         inputs=("src/a.c",),
         outputs=("build/a.o", "build/a.o.d"),
@@ -42,7 +44,13 @@ def test_a_compile_says_all_that_the_farm_must_know() -> None:
 
 
 def test_lists_are_spliced_and_defaults_fill_in() -> None:
-    assert command(GCC, "link", objects=["a.o", "./b.o"], output="prog") == ("gcc", "a.o", "b.o", "-o", "prog")
+    assert command(GCC, "link", objects=["a.o", "./b.o"], output="prog") == (
+        "gcc",
+        "a.o",
+        "b.o",
+        "-o",
+        "prog",
+    )
     assert command(GCC, "link", objects="a.o", output="prog", libs=["-lm"])[-1] == "-lm"
     assert command(GCC, "compile", source="a.c", object="a.o")[1] == "-O2"
 

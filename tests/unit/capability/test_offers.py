@@ -69,5 +69,7 @@ def test_an_extension_adds_actions_and_keeps_the_rest() -> None:
 
 def test_an_extension_of_nothing_is_an_error() -> None:
     more = parse("capability: rendr\nextend: true\n", "more.yaml")
-    with pytest.raises(CapabilityError, match=r"more\.yaml: says extend: true, but nothing describes 'rendr'"):
+    with pytest.raises(
+        CapabilityError, match=r"more\.yaml: says extend: true, but nothing describes 'rendr'"
+    ):
         Catalogue([parse(TOP, "base.yaml"), more])
