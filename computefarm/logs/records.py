@@ -1,7 +1,7 @@
 """Output of a task as log records: one per line, with the place that the tool named, ready for JSON.
 
-A record has the fields `created level name msg task attempt host stream seq`, and `dir file line column` where
-a line parser found them. cutelog loads and shows the same objects.
+A record has the fields `created level name msg task attempt host stream seq`, and `dir file line column`
+where a line parser found them. cutelog loads and shows the same objects.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def line_of(record: Record) -> str:
     """Return a record as a compiler writes it: `dir/file:line:column: level: text`."""
     text = str(record.get("msg", ""))
     if not record.get("file"):
-        return text
+        return text if record["level"] in ("info", "debug") else f"{record['level']}: {text}"
     folder = record.get("dir")
     where = f"{folder}/{record['file']}" if folder else str(record["file"])
     for number in (record.get("line"), record.get("column")):

@@ -25,6 +25,7 @@ from computefarm.settings import Settings, load_settings
 
 from .commands_doit import DATABASE, Own, shown
 from .dispatch import Control
+from .line_parsers import LineParsers
 from .options import RunOptions
 from .reporting import RunWatcher
 from .runner import FarmRunner
@@ -80,6 +81,7 @@ class Context:
     def watchers(
         self, *, home: Home, project: Path, dodo: str, mode: str, stream: Any,
         title: Callable[[str], str], verbosity: Callable[[str], int], keep: int = 50,
+        parser: Callable[[str], str] = lambda name: "",
     ) -> Sequence[RunWatcher]:  # fmt: skip
         """Return who wants to know about a run: the recorder first, then the display if there is a `mode`."""
         from .recorder import Recorder
@@ -91,7 +93,7 @@ class Context:
 
         display = choose_progress(
             stream, os.environ, mode=mode, title=title, verbosity=verbosity,
-            log_path=recorder.log_path, logs=recorder.logs_folder,
+            log_path=recorder.log_path, logs=recorder.logs_folder, parser=parser,
         )  # fmt: skip
         return (recorder, display)
 
@@ -202,6 +204,7 @@ class Run(Own, DoitRun):
         watchers = self.context.watchers(
             home=home, project=root, dodo=dodo, mode=settings.progress if display else "", stream=outstream,
             title=self._title, verbosity=self._shown_at(stream), keep=settings.log_runs,
+            parser=LineParsers(self._capability_of, home, root),
         )  # fmt: skip
         # doit's reporters may swap sys.stdout when they are made (json), so ours come first.
         reporter = (
@@ -227,6 +230,11 @@ class Run(Own, DoitRun):
             ),
             watching=Watching(watchers),
         )  # fmt: skip
+
+    def _capability_of(self, name: str) -> str:
+        task = self.control.tasks.get(name)
+        needs = self.farm.needs(task) if task is not None else None
+        return needs.capability if needs is not None else ""
 
     def _title(self, name: str) -> str:
         task = self.control.tasks.get(name)

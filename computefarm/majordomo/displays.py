@@ -27,12 +27,13 @@ def choose_progress(
     log_path: Callable[[str], Path | None] = lambda name: None,
     logs: Callable[[], str] = lambda: "",
     title: Callable[[str], str] = lambda name: name,
+    parser: Callable[[str], str] = lambda name: "",
 ) -> RunWatcher:
     """Return the display for a mode: `rich`, `plain`, `none` (failures and summary only) or `auto`.
 
     `auto` is live on a capable terminal, and plain lines elsewhere and where `CI` or `NO_COLOR` ask for it.
     """
-    facts = Facts(title, verbosity, log_path, logs)
+    facts = Facts(title, verbosity, log_path, logs, parser)
     if mode == "none":
         return LiveProgress(stream, facts=facts, calm_s=threading.TIMEOUT_MAX)
     if mode == "auto":

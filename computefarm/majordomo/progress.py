@@ -10,11 +10,13 @@ from typing import TextIO
 
 import msgspec
 
+from computefarm.logs.records import Record
 from computefarm.logs.tasklog import last_lines
 from computefarm.messages import Need, Obstacle, Outcome, Piece
 
+from .findings import Findings
 from .reporting import TaskRecord
-from .summary import FAILURES, Tally, failure_text, held_text, summary
+from .summary import FAILURES, Tally, failure_text, held_text, plural, summary
 
 LAST_LINES = 10
 """Lines of output shown with a failure."""
@@ -36,6 +38,8 @@ class Facts(msgspec.Struct, frozen=True):
     """The file with a task's output."""
     logs: Callable[[], str] = lambda: ""
     """The folder of the run's logs; empty when there is none."""
+    parser: Callable[[str], str] = lambda name: ""
+    """Which line parser understands a task's output; empty when none does."""
 
 
 class Quiet:
@@ -77,6 +81,9 @@ class Quiet:
     def note(self, text: str) -> None:
         """Show nothing."""
 
+    def overheard(self, record: Record, text: str) -> None:
+        """Show nothing."""
+
     def run_ended(self, exit_code: int) -> None:
         """Show nothing."""
 
@@ -90,8 +97,9 @@ class PlainProgress(Quiet):
     """One line per event and no cursor codes: for CI, files, pipes and plain terminals.
 
     `.  name` a task started, `-- name` it was up to date, `=  name` the farm's cache had its result (the
-    first two are doit's own marks). A task's output is printed in one block when it ends: nothing of it at
-    verbosity 0, stderr at 1, all at 2.
+    first two are doit's own marks). A task's output is printed in one block when it ends, below `>> name`:
+    nothing of it at verbosity 0, stderr at 1, all at 2. A failure begins with the errors that a line parser
+    has found.
     """
 
     def __init__(
@@ -131,7 +139,7 @@ class PlainProgress(Quiet):
         """Keep output for the end of the task."""
         output = self._output.get(name)
         if output is None:
-            output = self._output[name] = _Output()
+            output = self._output[name] = _Output(self._facts.parser(name))
         output.add(pieces)
 
     def task_ended(self, record: TaskRecord) -> None:
@@ -149,9 +157,10 @@ class PlainProgress(Quiet):
             self.mark(". ", record.task)
             self._last_started = record.task
         output = self._output.pop(record.task, None)
-        local = not record.capability
-        if output is None and record.log and (outcome in FAILURES or not local):
-            output = _Output()  # a local task that succeeded has printed by itself
+        # A local task that succeeded has printed by itself.
+        told = output is None and not record.capability
+        if output is None and record.log:
+            output = _Output(self._facts.parser(record.task))
             output.add(record.log)
         self._started.discard(record.task)
         for attempt in record.attempts[: None if outcome is Outcome.LOST else -1]:
@@ -161,7 +170,9 @@ class PlainProgress(Quiet):
         if outcome in FAILURES:
             self._show_failure(record, output)
         elif output is not None:
-            self._show_output(record.task, output)
+            self._show_output(record.task, output, 0 if told else self._facts.verbosity(record.task))
+        if output is not None:
+            self.tally.warn(output.findings.warnings)
 
     def tasks_up_to_date(self, tasks: Sequence[tuple[str, str]]) -> None:
         """Say so, in one piece."""
@@ -184,6 +195,11 @@ class PlainProgress(Quiet):
     def note(self, text: str) -> None:
         """Say it."""
         self.say(text)
+
+    def overheard(self, record: Record, text: str) -> None:
+        """Say it at once."""
+        self.say(text)
+        self.flush()
 
     def run_ended(self, exit_code: int) -> None:
         """Say the summary."""
@@ -222,33 +238,39 @@ class PlainProgress(Quiet):
         last = output.lines(STDERR + 1)[-LAST_LINES:] if output else []
         if not last and path:
             last = last_lines(Path(path), LAST_LINES)
-        for line in failure_text(record, last, str(path or "")):
+        findings = output.findings if output else None
+        for line in failure_text(record, last, str(path or ""), findings):
             self.say(line)
         self.flush()
 
-    def _show_output(self, name: str, output: _Output) -> None:
-        lines = output.lines(self._facts.verbosity(name))
-        if not lines:
+    def _show_output(self, name: str, output: _Output, verbosity: int) -> None:
+        lines = output.lines(verbosity)
+        warnings = output.findings.warnings
+        if not lines and not warnings:
             return
-        if self._last_started != name:
+        if warnings:
+            self.say(f">> {name}: {plural(warnings, 'warning')}")
+        elif self._last_started != name:
             self.say(f">> {name}")
         for line in lines:
             self.say(line)
-        if output.left_out:
+        if lines and output.left_out:
             where = self._facts.log_path(name) or "majordomo logs"
             self.say(f"[... {output.left_out} bytes more, see {where}]")
         self._last_started = ""
 
 
 class _Output:
-    """What one task has printed, up to `KEPT` bytes."""
+    """What one task has printed, up to `KEPT` bytes, and what was found in all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, parser: str) -> None:
+        self.findings = Findings(parser)
         self.left_out = 0
         self._pieces: list[Piece] = []
         self._size = 0
 
     def add(self, pieces: Sequence[Piece]) -> None:
+        self.findings.add(pieces)
         for piece in pieces:
             self._size += len(piece.text)
             self._pieces.append(piece)

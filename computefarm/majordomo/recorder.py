@@ -12,6 +12,7 @@ from pathlib import Path
 from computefarm.errors import FarmError
 from computefarm.home import private_folder
 from computefarm.journal.history import FILE, History, HistoryWriter, Limits, RunRow, TaskRow
+from computefarm.logs.records import Record
 from computefarm.logs.tasklog import TaskLogs, prune, run_folder
 from computefarm.messages import Need, Obstacle, Piece
 
@@ -113,6 +114,9 @@ class Recorder:
         """Keep nothing."""
 
     def note(self, text: str) -> None:
+        """Keep nothing."""
+
+    def overheard(self, record: Record, text: str) -> None:
         """Keep nothing."""
 
     def run_ended(self, exit_code: int) -> None:

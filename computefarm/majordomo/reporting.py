@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from computefarm.logs.records import Record
 from computefarm.messages import Attempt, Need, Obstacle, Outcome, Piece
 
 
@@ -80,6 +81,9 @@ class RunWatcher(Protocol):
 
     def note(self, text: str) -> None:
         """Say one thing about the whole run, once."""
+
+    def overheard(self, record: Record, text: str) -> None:
+        """Take what a daemon in this process has logged; `text` is the same for people."""
 
     def run_ended(self, exit_code: int) -> None:
         """End; nothing is called afterwards."""

@@ -31,6 +31,7 @@ from .graph import wanted
 from .judge import Judge
 from .local import LocalEnded, LocalThread, end_children, execute
 from .options import RunOptions
+from .overhearing import Overheard, Overhearing
 from .requests import Inbox
 from .stopping import CANCELLED, Stopping, Terminated
 from .unrun import record_the_rest
@@ -74,7 +75,7 @@ class FarmRunner(Judge):
         """What ended the run early, for the user, in order."""
         self._mixed = False
         """Some task goes to the farm; if none does, everything runs exactly as under doit."""
-        self._events: queue.SimpleQueue[Event | LocalEnded | Wake] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | LocalEnded | Overheard | Wake] = queue.SimpleQueue()
         self._stopping = Stopping(lambda: self._events.put(Wake()))
         self._local = LocalThread(self._events.put)
         self._local_node: Any = None
@@ -99,7 +100,7 @@ class FarmRunner(Judge):
 
     def run_all(self, task_dispatcher: Any) -> int:
         """Run everything and return the exit code."""
-        with self._stopping:
+        with self._stopping, Overhearing(self.options.run_id, self._events.put):
             try:
                 self._begin(task_dispatcher)
                 self.run_tasks(task_dispatcher)
@@ -277,13 +278,15 @@ class FarmRunner(Judge):
         left = self._flights.timeout()
         return NOTICE_S if left is None else min(left, NOTICE_S)
 
-    def _handle(self, event: Event | LocalEnded | Wake) -> None:
+    def _handle(self, event: Event | LocalEnded | Overheard | Wake) -> None:
         match event:
             case LocalEnded():
                 self._local_node = None
                 self._local_ended(event)
             case Wake():
                 pass
+            case Overheard():
+                self._overheard(event)
             case Broken(error):
                 raise error
             case _:
@@ -329,8 +332,22 @@ class FarmRunner(Judge):
                 continue
             if isinstance(event, Broken):
                 break
-            if not isinstance(event, LocalEnded | Wake):
+            if isinstance(event, Overheard):
+                self._overheard(event)
+            elif not isinstance(event, LocalEnded | Wake):
                 self._flights.handle(event)
+
+    def _overheard(self, event: Overheard) -> None:
+        self.watching.overheard(event.record, event.text)
+        if self.options.echo:
+            self.terminal[1].write(f"majordomo: {event.text}\n")
+
+    def _hear_the_rest(self) -> None:
+        """Pass on what the daemons have said while they ended."""
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, Overheard):
+                self._overheard(event)
 
     def finish(self) -> int:
         """Close everything in doit's order; nothing this run started is left running."""
@@ -341,6 +358,7 @@ class FarmRunner(Judge):
         finally:
             if stopped or self._local_node is not None:
                 end_children()
+            self._hear_the_rest()
             self._record_the_rest()
             try:
                 self.dep_manager.close()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from computefarm.messages import Need, Obstacle, Outcome
 
 from .reporting import TaskRecord
+
+if TYPE_CHECKING:
+    from .findings import Findings
 
 SLOWEST = 5
 WORTH_S = 0.05
@@ -28,6 +33,10 @@ class Tally:
         self.run_s = 0.0
         self.again = 0
         """Attempts made after the first of their task."""
+        self.warnings = 0
+        """Found in the output of tasks, successful or not."""
+        self.warned = 0
+        """Tasks with warnings."""
         self.failures: list[TaskRecord] = []
         self.blocked: list[str] = []
         self._slowest: list[tuple[float, str, str]] = []
@@ -51,6 +60,11 @@ class Tally:
         heapq.heappush(self._slowest, (record.run_s, record.task, record.host))
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)
+
+    def warn(self, warnings: int) -> None:
+        """Count the warnings of one ended task."""
+        self.warnings += warnings
+        self.warned += warnings > 0
 
     @property
     def ended(self) -> int:
@@ -100,6 +114,9 @@ def summary(tally: Tally, wall_s: float, exit_code: int, logs: str = "") -> list
         lines.append("failed: " + some([failure.task for failure in tally.failures]))
     if tally.blocked:
         lines.append("blocked: " + some(tally.blocked))
+    if tally.warnings:
+        where = f" in {plural(tally.warned, 'task')}" if tally.warned > 1 else ""
+        lines.append(f"{plural(tally.warnings, 'warning')}{where}: majordomo logs --level warning")
     if exit_code in INTERRUPTED:
         lines.append("what has finished is kept; go on with the rest: majordomo run")
     if logs:
@@ -107,14 +124,21 @@ def summary(tally: Tally, wall_s: float, exit_code: int, logs: str = "") -> list
     return lines
 
 
-def failure_text(record: TaskRecord, last: Sequence[str], log_path: str = "") -> list[str]:
-    """Return what to say about a failed task: what, where, why, its last lines, and where the rest is."""
+def failure_text(
+    record: TaskRecord, last: Sequence[str], log_path: str = "", findings: Findings | None = None
+) -> list[str]:
+    """Return what to say about a failed task: what, where, why, errors, last lines, and where the rest is."""
     where = ""
     if record.host:
         where = f" on {record.host}" + (f" ({record.worker})" if record.worker else "")
     kind = {Outcome.TIMEOUT: "TIMEOUT", Outcome.LOST: "LOST"}.get(record.outcome, "FAILED")
     lines = [f"!! {kind} {record.task}{where}: {record.reason or exit_words(record.exit_code)}"]
-    lines += [f"   | {line}" for line in last]
+    errors = findings.first if findings is not None else []
+    lines += [f"   {line}" for line in errors]
+    if findings is not None and (more := findings.more()):
+        see = f"majordomo logs {shlex.quote(record.task)} --level error"
+        lines.append(f"   and {plural(more, 'more error')}: {see}")
+    lines += [f"   | {line}" for line in last if line not in errors]
     if log_path:
         lines.append(f"   full log: {log_path}")
     return lines

@@ -11,6 +11,7 @@ from doit.task import Task
 
 from computefarm.backends.base import Ended
 from computefarm.home import hostname
+from computefarm.logs.records import Record
 from computefarm.messages import Need, Obstacle, Outcome, Piece, Result
 
 from .local import LocalEnded
@@ -72,6 +73,12 @@ class Watching:
         self.flush()
         for watcher in self._watchers:
             watcher.note(text)
+
+    def overheard(self, record: Record, text: str) -> None:
+        """Pass it on."""
+        self.flush()
+        for watcher in self._watchers:
+            watcher.overheard(record, text)
 
     def ended(self, record: TaskRecord) -> None:
         """Pass it on, once per task."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 from .words import LEVELS, Parsed, Parser, at_least, place
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = ["GROUP", "LEVELS", "Parsed", "Parser", "at_least", "names", "parser", "place"]
 
@@ -24,6 +27,8 @@ log = logging.getLogger("computefarm.logs")
 
 @functools.cache
 def _installed() -> dict[str, metadata.EntryPoint]:
+    from importlib import metadata  # its import costs more than all of ours here
+
     return {point.name: point for point in metadata.entry_points(group=GROUP)}
 
 

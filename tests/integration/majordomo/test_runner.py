@@ -62,6 +62,9 @@ class Witness:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def overheard(self, record: dict[str, Any], text: str) -> None:
+        self.notes.append(text)
+
     def run_ended(self, exit_code: int) -> None:
         self.exit_code = exit_code
 
