@@ -42,7 +42,11 @@ class Settings(msgspec.Struct, frozen=True):
     result_hold_s: float = 3600.0
     """How long a worker holds results for a manager that is away."""
     log_limit: int = 64 * 1024**2
-    """Bytes of output kept per task."""
+    """Bytes of a task's output kept on its worker, when it is more than is sent whole."""
+    log_hold_s: float = 24 * 3600.0
+    """How long a worker keeps it."""
+    farm_log_limit: int = 256 * 1024**2
+    """Bytes of all tasks' lines that a manager keeps."""
     log_runs: int = 50
     """How many runs' logs and history are kept."""
     progress: str = "auto"
@@ -133,6 +137,8 @@ SETTINGS = (
     Setting("heartbeat_s", _beat),
     Setting("result_hold_s", _duration),
     Setting("log_limit", _size),
+    Setting("log_hold_s", _duration),
+    Setting("farm_log_limit", _size),
     Setting("log_runs", _number(1, 100_000)),
     Setting("progress", _choice("auto", "rich", "plain", "none")),
     Setting("color", _choice("auto", "always", "never")),

@@ -14,14 +14,17 @@ import zmq
 
 from computefarm import __version__
 from computefarm.backends.choice import connect
+from computefarm.catalogue import Catalogue
 from computefarm.errors import FarmError, Unreachable, UsageError
-from computefarm.home import Home
+from computefarm.home import Home, hostname
 from computefarm.host.running import Running, end
 from computefarm.journal.tasks import TaskJournal, journal_folder
+from computefarm.logs.farm_log import FarmLog, log_folder
 from computefarm.majordomo.presentation import status_json, status_text
 from computefarm.services.connected import Connected
 from computefarm.services.equip import store_root
 from computefarm.services.loop import Loop
+from computefarm.services.own_records import Direct
 from computefarm.services.taskmanager import TaskManagerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
@@ -48,6 +51,8 @@ from .process import (
 
 PROGRAM = "cf-taskmanager"
 DEFAULT_FARM = "default"
+SWITCH_S = 0.0005
+"""How long the thread that answers everybody waits for one that writes or hashes; Python's own is ten times that."""
 log = logging.getLogger("computefarm.taskmanager")
 
 
@@ -122,10 +127,12 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
     store = BlobStore(store_root(home), limit_bytes=settings.store_limit)
     try:
         address = end_.bind(arguments.listen or f"tcp://127.0.0.1:{settings.port}")
+        sys.setswitchinterval(SWITCH_S)
         loop = Loop()
         signals = Signals(loop)
         signals.stop_on_signals()
         journal = TaskJournal(journal_folder(home, farm.name), farm.name)
+        farm_log = _open_log(home, farm.name, settings)
         service = TaskManagerService(
             farm=farm.name,
             end=end_,
@@ -134,6 +141,7 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
             enrolment=Enrolment(farm.table, farm.name),
             heartbeat_s=settings.heartbeat_s,
             journal=journal,
+            farm_log=farm_log,
         )
         loop.add(service)
         loop.add(Connected(end_, farm.folder))
@@ -153,6 +161,25 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
         context.destroy(linger=100)
     log.info("stopped")
     return 0
+
+
+def _open_log(home: Home, farm: str, settings: Settings) -> FarmLog:
+    """Return the farm's log; this process's own records go there too."""
+    try:
+        catalogue = Catalogue.load(home)
+        parsers = {name: catalogue.get(name).logs for name in catalogue.names()}
+    except FarmError as error:
+        log.warning("lines are logged as they are: %s", error)
+        parsers = {}
+    farm_log = FarmLog(
+        log_folder(home.state, farm),
+        limit=settings.farm_log_limit,
+        runs=settings.log_runs,
+        parser_of=lambda capability: parsers.get(capability, ""),
+    )
+    here = hostname()
+    logging.getLogger().addHandler(Direct(lambda records: farm_log.reported(here, "taskmanager", records)))
+    return farm_log
 
 
 def _dialled(wanted: str, listening: Address) -> Address:

@@ -1,7 +1,7 @@
 """A log of JSON lines in files of bounded size: one writer, any number of readers, no lock.
 
-Lines are numbered by where they are: a *cursor* is the number of a file and a place in it. The newest file has
-the plain name, older ones `NAME.<number>.jsonl`; when all together are too large, the oldest are removed.
+Lines are numbered by where they are: a *cursor* is the number of a file and a place in it. The newest file
+has the plain name, older ones `NAME.<number>.jsonl`; when all together are too large, the oldest are removed.
 A reader that comes too late for some of them is told how many bytes it has missed.
 """
 
@@ -138,20 +138,18 @@ class Filter(msgspec.Struct, frozen=True):
     Text inside of a JSON string has its quotes escaped, so these patterns match fields and nothing else.
     """
 
-    every: tuple[bytes, ...] = ()
-    some: tuple[bytes, ...] = ()
+    groups: tuple[tuple[bytes, ...], ...] = ()
+    """A line must hold one pattern of each group."""
 
     def __call__(self, line: bytes) -> bool:
-        """Return whether the line has all of `every` and, if there is any, one of `some`."""
-        return all(pattern in line for pattern in self.every) and (
-            not self.some or any(pattern in line for pattern in self.some)
-        )
+        """Return whether the line is wanted."""
+        return all(any(pattern in line for pattern in group) for group in self.groups)
 
 
 def read_page(
     path: Path, cursor: Cursor, wanted: Filter, *, most: int = 256 * 1024, scan: int = 4 * 1024 * 1024
 ) -> Page:
-    """Return the lines after `cursor`, at most about `most` bytes of them, looking at `scan` bytes at most."""
+    """Return the lines after `cursor`: about `most` bytes at most, looking at `scan` bytes at most."""
     # Again when the writer has begun another file between two looks.
     for _ in range(3):
         older = dict(_numbered(path))
@@ -175,9 +173,7 @@ def read_page(
     return Page((), cursor, False)
 
 
-def _page(
-    data: bytes, cursor: Cursor, wanted: Filter, most: int, closed: bool, lost: int, scan: int
-) -> Page:
+def _page(data: bytes, cursor: Cursor, wanted: Filter, most: int, closed: bool, lost: int, scan: int) -> Page:
     last = len(data) == 0 or len(data) < scan
     cut = data.rfind(b"\n") + 1
     if cut == 0 and data and (closed or not last):

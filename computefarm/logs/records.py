@@ -62,6 +62,7 @@ class Records:
         found: list[Record] = []
         seq = self._seq
         for piece in pieces:
+            seq = max(seq, piece.line)  # lines that were left out on the way have their numbers still
             stream = STREAMS.get(piece.stream, str(piece.stream))
             feed = (self._parsers.get(piece.stream) or self._parser_of(piece.stream)).feed
             created = piece.created_at + offset_s

@@ -29,8 +29,10 @@ from computefarm.core.manager import TaskManager
 from computefarm.core.tables import LEASE_BEATS
 from computefarm.errors import ProtocolError
 from computefarm.journal.tasks import TaskJournal
+from computefarm.logs.farm_log import FarmLog
 from computefarm.messages import (
     Absent,
+    AskTime,
     Chunk,
     Digest,
     Disconnect,
@@ -40,6 +42,8 @@ from computefarm.messages import (
     Hello,
     Join,
     Output,
+    ReadLog,
+    Reported,
     TaskOutput,
     Want,
 )
@@ -50,6 +54,7 @@ from computefarm.transport.manager_end import Incoming, ManagerEnd
 
 from .gate import Gate
 from .journalling import Journalling
+from .log_desk import LogDesk
 from .loop import Loop
 from .manager_bulk import ManagerBulk
 from .offload import Offload
@@ -86,8 +91,9 @@ class TaskManagerService:
         heartbeat_s: float = 2.0,
         settle_s: float | None = None,
         journal: TaskJournal | None = None,
+        farm_log: FarmLog | None = None,
     ) -> None:
-        """Without a journal everything is forgotten when the service ends."""
+        """Without a journal everything is forgotten when the service ends; without a log no line is kept."""
         self._end = end
         self._journal = journal
         self._enrolment = enrolment
@@ -98,6 +104,7 @@ class TaskManagerService:
         self.epoch = secrets.token_hex(8)
         self.farm = farm
         self._storage = Offload("cf-storage")
+        self._desk = LogDesk(farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run))
         self._routes: dict[bytes, Peer] = {}
         self._peers: dict[str, Peer] = {}
         self._by_boot: dict[tuple[str, str], Peer] = {}
@@ -141,6 +148,7 @@ class TaskManagerService:
         )
         self._storage.attach(loop)
         self._remembered.attach(loop)
+        self._desk.attach(loop)
         self._journalling: Journalling | None = None
         if self._journal is not None:
             self._journalling = Journalling(self._journal, say=self._send, learn=self._learn)
@@ -157,13 +165,18 @@ class TaskManagerService:
             self._review_at = now + min(REVIEW_S, self._end.pause_s)
         self._obey(self.core.tick(now))
         self._bulk.puller.tick(now)
+        self._desk.tick(now)
         for name in [name for name, until in self._uncontrolled.items() if now >= until]:
             self._drop(name, "it has no control connection")
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
         deadline = min(self._review_at, self._outgoing.deadline())
-        for part in (self.core.next_deadline(), self._bulk.puller.next_deadline()):
+        for part in (
+            self.core.next_deadline(),
+            self._bulk.puller.next_deadline(),
+            self._desk.next_deadline(),
+        ):
             if part is not None and part < deadline:
                 deadline = part
         if self._bulk.stuck:
@@ -195,6 +208,7 @@ class TaskManagerService:
             self._outgoing.flush_peer(peer)
         self._storage.close(self._loop)
         self._remembered.close(self._loop)
+        self._desk.close()
         self._end.close()
 
     # --- from the port ---
@@ -298,6 +312,16 @@ class TaskManagerService:
                     self._bulk.puller.absent(peer.name, message.digests)
                 case Output():
                     self._relay(peer, message, now)
+                case Reported():
+                    self._desk.reported(peer, message)
+                    self._obey(self.core.receive(peer.name, message, now))
+                case AskTime():
+                    self._desk.time(peer, message)
+                case ReadLog():
+                    self._obey(self.core.receive(peer.name, message, now))
+                    if fault := self._desk.asked(peer, message):
+                        self._turn_away(incoming, peer, fault)
+                        return 1.0
                 case _:
                     self._obey(self.core.receive(peer.name, message, now))
         return min(1.0, idle / max(1, len(messages)))
@@ -350,8 +374,9 @@ class TaskManagerService:
             self._end.drop(route)
 
     def _relay(self, peer: Peer, output: Output, now: float) -> None:
-        """Pass a task's lines on to whoever asked for the task; they never enter the core."""
+        """Write a task's lines down, and pass them on to its clients; they never enter the core."""
         if self.core.holds(peer.name, output.key, output.attempt):
+            self._desk.output(self.core.source(output.key), output)
             for name, session, task in self.core.watchers(output.key, output.attempt):
                 client = self._peers.get(name)
                 if client is not None:
@@ -381,6 +406,11 @@ class TaskManagerService:
                 case Drop(peer=name, reason=reason):
                     self._drop(name, reason)
 
+    def _tell(self, name: str, message: FromManager) -> None:
+        peer = self._peers.get(name)
+        if peer is not None:
+            self._outgoing.say(peer, message)
+
     def _send(self, command: Send) -> None:
         peer = self._peers.get(command.peer)
         if peer is None:
@@ -405,6 +435,7 @@ class TaskManagerService:
         if self._by_boot.get(boot) is peer:
             del self._by_boot[boot]
         self._bulk.forget(name)
+        self._desk.forget(name)
 
     # --- what goes wrong ---
 

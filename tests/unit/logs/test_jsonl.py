@@ -10,8 +10,10 @@ import pytest
 
 from computefarm.logs.jsonl import START, Cursor, Filter, LineLog, parse_cursor, read_page
 
+ALL = Filter()
 
-def read_all(path: Path, cursor: Cursor = START, wanted: Filter = Filter(), **limits: int) -> list[bytes]:
+
+def read_all(path: Path, cursor: Cursor = START, wanted: Filter = ALL, **limits: int) -> list[bytes]:
     found: list[bytes] = []
     for _ in range(10_000):
         page = read_page(path, cursor, wanted, **limits)
@@ -36,7 +38,8 @@ def test_what_was_written_is_read_in_pages_of_any_size(tmp_path: Path) -> None:
 def test_a_reader_at_the_end_is_given_what_comes_later(tmp_path: Path) -> None:
     log = LineLog(tmp_path / "farm.jsonl", 1 << 20)
     first = read_page(log.path, log.end(), Filter())
-    assert first.at_end and not first.lines
+    assert first.at_end
+    assert not first.lines
     log.append([b"one"])
     second = read_page(log.path, first.cursor, Filter())
     assert (second.lines, second.at_end) == ((b"one",), True)
@@ -51,7 +54,8 @@ def test_the_oldest_files_are_removed_and_a_late_reader_is_told(tmp_path: Path) 
         log.append([b"%0100d" % n])
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 64 * 1024 + 10_000
     page = read_page(log.path, early, Filter())
-    assert page.lost and page.lines[0] != b"%0100d" % 0
+    assert page.lost
+    assert page.lines[0] != b"%0100d" % 0
     found = read_all(log.path, page.cursor)
     assert found[-1] == b"%0100d" % 1999
     assert read_page(log.path, START, Filter()).lost == 0  # who asks for the oldest has missed nothing
@@ -72,8 +76,10 @@ def test_a_log_goes_on_after_a_restart_without_gluing_to_half_a_line(tmp_path: P
 def test_a_filter_sees_fields_and_not_text(tmp_path: Path) -> None:
     log = LineLog(tmp_path / "farm.jsonl", 1 << 20)
     log.append([b'{"task":"a","msg":"1"}', rb'{"task":"b","msg":"\"task\":\"a\""}', b'{"task":"ab"}'])
-    assert read_all(log.path, wanted=Filter((b'"task":"a"',))) == [b'{"task":"a","msg":"1"}']
-    assert len(read_all(log.path, wanted=Filter(some=(b'"task":"a"', b'"task":"ab"')))) == 2
+    assert read_all(log.path, wanted=Filter(((b'"task":"a"',),))) == [b'{"task":"a","msg":"1"}']
+    both = Filter(((b'"task":"a"', b'"task":"b"'), (b'"msg":"1"',)))
+    assert read_all(log.path, wanted=both) == [b'{"task":"a","msg":"1"}']
+    assert len(read_all(log.path, wanted=Filter(((b'"task":"a"', b'"task":"ab"'),)))) == 2
 
 
 def test_a_full_disk_is_counted_and_leaves_no_half_line(
@@ -102,7 +108,8 @@ def test_a_folder_that_cannot_be_made_is_no_crash(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = LineLog(tmp_path / "file" / "farm.jsonl", 1 << 20)
     log.append([b"one"])
-    assert log.lost == 4 and log.fault
+    assert log.lost == 4
+    assert log.fault
     assert read_page(log.path, START, Filter()).at_end
 
 
