@@ -154,7 +154,7 @@ def _probed(capability: Capability, probed: Probed) -> Iterator[str]:
         if capability.actions:
             does = [label.partition(":")[0] for label in offer.actions] or list(capability.actions)
             yield f"    {'only' if offer.actions else 'actions'}: {', '.join(does)}"
-    if not capability.source.startswith(PACKAGED):
+    if not capability.source.startswith(PACKAGED) or " and " in capability.source:
         yield f"    described by {capability.source}"
 
 

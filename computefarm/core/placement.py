@@ -31,6 +31,9 @@ NOT_OFFERED = frozenset({"capability", "version", "fingerprint", "tag", "action"
 """Kinds of refusals that say the worker does not offer what is needed."""
 
 
+ONLY = "runs named actions only"
+"""How a refusal of kind `action` begins."""
+
 WAITS_FOR_OTHERS = frozenset({"busy", "memory", "gpus"})
 """Kinds of refusals that end by themselves when other tasks do."""
 
@@ -56,7 +59,7 @@ def mismatch(need: Need, offer: Offer | None, platform: str) -> Refusal | None:
 def _not_lent(action: str, offer: Offer) -> str:
     """Say why a worker that does named actions only does not do this."""
     own = [label.partition(":")[0] for label in offer.actions]
-    text = f"runs named actions only ({', '.join(own)})"
+    text = f"{ONLY} ({', '.join(own)})"
     name, unusual, parameter = action.partition("!")
     if unusual:
         return f"{text}, and {name} only with ordinary {parameter}"

@@ -21,6 +21,7 @@ from computefarm.backends.base import (
     Sink,
     Submission,
 )
+from computefarm.core.placement import ONLY
 from computefarm.errors import FarmError
 from computefarm.messages import Outcome, Piece
 
@@ -216,6 +217,11 @@ class Flights:
         capability = event.need.capability
         if self._place.running is not None and self._place.running.name == "local":
             return "see what this machine lacks: cf-worker --probe"
+        if any(ONLY in obstacle.reason for obstacle in event.obstacles):
+            return (
+                f"use one of these: farm.action({capability!r}, …), see: majordomo capabilities; "
+                f"or start a worker that runs any command: cf-worker --capability {capability}"
+            )
         return f"start one where it is installed: cf-worker --capability {capability}; see: majordomo status"
 
     def handle(self, event: Event) -> Any:

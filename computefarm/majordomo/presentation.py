@@ -25,6 +25,19 @@ TAIL_LINES = 3
 """Last lines of a failed task in `history`; `why` has them all."""
 
 
+class Described(msgspec.Struct, frozen=True):
+    """One capability as its file describes it."""
+
+    summary: str
+    source: str
+    """The file; two, joined by `and`, where one adds to the other."""
+    actions: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    """In order of preference."""
+    own: bool = False
+    """It is not (only) the shipped description."""
+
+
 class Offering(msgspec.Struct, frozen=True):
     """What a farm offers, and what it lacks."""
 
@@ -32,6 +45,8 @@ class Offering(msgspec.Struct, frozen=True):
     pools: tuple[Pool, ...]
     missing: Mapping[str, Sequence[str]]
     """Capabilities with a file but no worker, and why."""
+    described: Mapping[str, Described] = {}
+    """What the capability files that apply here say, by name."""
 
 
 # --- status -------------------------------------------------------------------------------------------
@@ -139,25 +154,41 @@ def offering_json(offering: Offering) -> Json:
             "platform": pool.platform,
             "slots": pool.slots,
             "workers": list(pool.workers),
+            "only_actions": lent_actions(pool.offer),
         }
         offered.setdefault(pool.offer.capability, []).append(entry)
     missing = {name: list(reasons) for name, reasons in offering.missing.items()}
-    return {"farm": offering.farm, "capabilities": offered, "missing": missing}
+    described = {name: msgspec.to_builtins(said) for name, said in offering.described.items()}
+    for said in described.values():
+        del said["own"]
+    return {"farm": offering.farm, "capabilities": offered, "missing": missing, "described": described}
+
+
+def lent_actions(offer: Offer) -> list[str]:
+    """Return the names of the actions that are all an offer is good for; none when it runs any command."""
+    return [label.partition(":")[0] for label in offer.actions]
 
 
 def offering_text(offering: Offering) -> list[str]:
     """Return what is offered and what is missing as lines."""
-    rows = [["CAPABILITY", "VERSION", "SLOTS", "WORKERS", "PLATFORM", "TAGS"]]
+    rows = [["CAPABILITY", "VERSION", "SLOTS", "WORKERS", "PLATFORM", "TAGS", "RUNS"]]
+    restricted = any(pool.offer.actions for pool in offering.pools)
     for pool in offering.pools:
         tags = ", ".join(f"{key}={value}" for key, value in pool.offer.tags)
+        lent = lent_actions(pool.offer)
+        runs = f"only: {', '.join(lent)}" if lent else "any command" if restricted else ""
         workers = ", ".join(pool.workers) or "this machine"
         offer = pool.offer
-        rows.append([offer.capability, offer.version, str(pool.slots), workers, pool.platform, tags])
+        rows.append([offer.capability, offer.version, str(pool.slots), workers, pool.platform, tags, runs])
     place = "this machine" if offering.farm == "local" else f"farm {offering.farm}"
     lines = [f"{place} offers:", *table(rows)] if len(rows) > 1 else [f"{place} offers nothing"]
     for name, reasons in sorted(offering.missing.items()):
         lines.append(f"not offered: {name}: {'; '.join(reasons)}")
-    return lines
+    named = [[name, ", ".join(said.actions)] for name, said in offering.described.items() if said.actions]
+    if named:
+        lines += ["", *table([["CAPABILITY", "ACTIONS"], *named])]
+    own = [f"{name} is described by {said.source}" for name, said in offering.described.items() if said.own]
+    return [*lines, "", *own] if own else lines
 
 
 # --- history ------------------------------------------------------------------------------------------

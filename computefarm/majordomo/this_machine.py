@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from computefarm import __version__
-from computefarm.catalogue import Catalogue, platform_name, probe_all
+from computefarm.catalogue import PACKAGED, Catalogue, platform_name, probe_all
 from computefarm.home import Home, host_id, hostname
 from computefarm.host.load import LoadSampler
 from computefarm.messages import HostStatus, Pool, Status
 
-from .presentation import Offering
+from .presentation import Described, Offering
 
 SAMPLE_S = 0.2
 """How long the load is watched: the kernel counts in hundredths of a second."""
@@ -48,13 +48,29 @@ def offering_here(home: Home, project: Path, environ: Mapping[str, str]) -> Offe
     slots = os.cpu_count() or 1
     pools = tuple(Pool(one.offer, platform_name(), slots, ()) for one in probed if one.offer is not None)
     missing = {one.capability: one.missing for one in probed if one.offer is None}
-    return Offering("local", pools, missing)
+    return Offering("local", pools, missing, described(catalogue))
 
 
 def offering_of(farm: str, pools: Iterable[Pool], home: Home, project: Path) -> Offering:
     """Compare what a farm's workers offer with the capability files there are."""
     pools = tuple(sorted(pools, key=lambda pool: (pool.offer.capability, pool.offer.version)))
     offered = {pool.offer.capability for pool in pools}
-    described = Catalogue.load(home, project).names()
-    missing = {name: ("no worker offers it",) for name in described if name not in offered}
-    return Offering(farm, pools, missing)
+    catalogue = Catalogue.load(home, project)
+    missing = {name: ("no worker offers it",) for name in catalogue.names() if name not in offered}
+    return Offering(farm, pools, missing, described(catalogue))
+
+
+def described(catalogue: Catalogue) -> dict[str, Described]:
+    """Return what the capability files say, and which of them won."""
+    found = {}
+    for name in catalogue.names():
+        one = catalogue.get(name)
+        found[name] = Described(
+            summary=one.summary,
+            source=one.source,
+            actions=tuple(one.actions),
+            variants=tuple(variant.name for variant in one.variants),
+            # The source of an extended description names both files.
+            own=not one.source.startswith(PACKAGED) or " and " in one.source,
+        )
+    return found

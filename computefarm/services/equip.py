@@ -107,7 +107,7 @@ def restricted(probed: Probed, capability: Capability) -> Probed:
         kept = ", ".join(lending.kept(capability))
         why = f"all it can do ({kept}) runs code that the task brings" if kept else "it has no named actions"
         return Probed(probed.capability, None, (f"{why}, so --only-actions leaves nothing of it",))
-    return Probed(probed.capability, msgspec.structs.replace(probed.offer, actions=labels))
+    return msgspec.structs.replace(probed, offer=msgspec.structs.replace(probed.offer, actions=labels))
 
 
 def probe_offers(

@@ -141,10 +141,12 @@ def test_what_is_offered_and_what_is_not() -> None:
                     "platform": "linux-x86_64",
                     "slots": 4,
                     "workers": ["w1", "w2"],
+                    "only_actions": [],
                 }
             ]
         },
         "missing": {"python": ["python3: not found"]},
+        "described": {},
     }
     assert offering_text(offering) == [
         "farm lab offers:",
