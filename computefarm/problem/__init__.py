@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .planning import groups, plan
+from .ordering import groups
+from .planning import plan
 from .reading import read
 from .schema import PROBLEM
 from .words import Package, Planned, Problem, ProblemError

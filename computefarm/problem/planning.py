@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,10 +17,12 @@ from computefarm.errors import UsageError
 from computefarm.located import Located
 from computefarm.needs import needs, parse_requirement
 
+from .ordering import in_order
+from .parameters import params_of
 from .schema import NEEDS
-from .templates import Scope, filled, plain, references
-from .validate import unknown
-from .words import Planned, Problem, ProblemError
+from .templates import Scope, filled, plain
+from .validate import nearest, unknown
+from .words import Planned, Problem
 
 Glob = Callable[[str], list[str]]
 """Returns the project's files that match a pattern, sorted."""
@@ -29,6 +32,13 @@ FindCapability = Callable[[str], Capability]
 
 MOST = 200_000
 """Tasks of one problem."""
+
+PLATFORM = re.compile(r"[a-z0-9]+-[a-z0-9_]+", re.ASCII)
+PLATFORMS = ("linux-x86_64", "linux-aarch64", "linux-armv7l", "linux-riscv64", "darwin-arm64")
+"""Known ones, for guesses: any other of this shape is a platform too."""
+
+TWO_OPTIONS = re.compile(r"-\S+\s+-")
+"""What looks like a command line where one of its words belongs."""
 
 OWN = frozenset(
     {"capability", "action", "run", "foreach", "exclude", "name", "platforms", "after", "summary", *NEEDS}
@@ -43,110 +53,27 @@ def plan(
 
     `overrides` are parameters as the command line gave them. Raises `ProblemError`.
     """
-    params = _params(problem, overrides)
+    params = params_of(problem, overrides)
     planner = _Planner(problem, params, capability, glob)
-    for name in _in_order(problem):
+    for name in in_order(problem):
         planner.add(name)
-    _check_after(problem)
     return [task for tasks in planner.planned.values() for task in tasks]
 
 
-def groups(problem: Problem) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Return the groups, and what is done by default; every name in them is known."""
-    known = {*problem.tasks, *problem.groups}
-    found = {name: _names(value, known) for name, value in problem.groups.items()}
-    default = _names(problem.default, known) if problem.default is not None else ()
-    return found, default
-
-
-def _names(value: Located, known: Iterable[str]) -> tuple[str, ...]:
-    items = value.items() if isinstance(value.value, list) else [value]
-    for item in items:
-        if item.text() not in known:
-            near = get_close_matches(item.text(), list(known), n=1)
-            guess = f"; did you mean `{near[0]}`?" if near else ""
-            raise item.error(f"no task or group is called `{item.text()}`{guess}")
-    return tuple(item.text() for item in items)
-
-
-def _check_after(problem: Problem) -> None:
-    known = {*problem.tasks, *problem.groups}
-    for task in problem.tasks.values():
-        if "after" in task.mapping():
-            _names(task.mapping()["after"], known)
-
-
-# --- parameters ---------------------------------------------------------------------------------------
-
-
-def _params(problem: Problem, overrides: Mapping[str, str]) -> dict[str, Any]:
-    for name in overrides:
-        if name not in problem.params:
-            near = get_close_matches(name, problem.params, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(problem.params) or "none"
-            raise ProblemError(f"-p {name}: {problem.source} has no such parameter; it has: {known}{guess}")
-    values: dict[str, Any] = {}
-    for name, default in problem.params.items():
-        if name in overrides:
-            values[name] = _override(name, default, overrides[name])
-        else:
-            values[name] = filled(default, Scope(values))
-    return values
-
-
-def _override(name: str, default: Located, text: str) -> Any:
-    """Return what the command line gave, in the shape of the default."""
-    match default.value:
-        case bool():
-            if text.lower() not in ("true", "false"):
-                raise ProblemError(f"-p {name}={text}: expected true or false")
-            return text.lower() == "true"
-        case int() | float():
-            try:
-                return int(text) if isinstance(default.value, int) else float(text)
-            except ValueError as error:
-                raise ProblemError(f"-p {name}={text}: expected a number, as its default is") from error
-        case list():
-            return [item for item in text.split(",") if item]
-        case _:
-            return text
-
-
-# --- order --------------------------------------------------------------------------------------------
-
-
-def _in_order(problem: Problem) -> list[str]:
-    """Return the tasks' names, each after those it refers to."""
-    uses: dict[str, dict[str, Located]] = {}
-    for name, task in problem.tasks.items():
-        variables = task.mapping()["foreach"].mapping() if "foreach" in task.mapping() else {}
-        uses[name] = {
-            other: place
-            for place, other, _ in references(task)
-            if other in problem.tasks and other not in variables
-        }
-    order: dict[str, None] = {}
-    for name in problem.tasks:
-        _visit(name, uses, order, ())
-    return list(order)
-
-
-def _visit(
-    name: str, uses: Mapping[str, Mapping[str, Located]], order: dict[str, None], path: tuple[str, ...]
-) -> None:
-    # A stack of our own would read worse; a description has hundreds of tasks, not thousands.
-    if name in order:
-        return
-    for other, place in uses[name].items():
-        if other == name or other in path:
-            circle = [*path[path.index(other) :], name, other] if other in path else [name, name]
-            raise place.error(f"tasks need one another's outputs in a circle: {' needs '.join(circle)}")
-        _visit(other, uses, order, (*path, name))
-    order[name] = None
-
-
 # --- tasks --------------------------------------------------------------------------------------------
+
+
+def _check_keys(value: Located, fields: Mapping[str, Located]) -> None:
+    """Refuse keys that contradict one another, or that would mean nothing."""
+    if ("action" in fields) == ("run" in fields):
+        both = "has both action and run" if "run" in fields else "has neither action nor run"
+        strange = [key for key in fields if key not in OWN]
+        meant = next((key for key in strange if nearest(key, ("action", "run"))), "")
+        guess = f"; is `{meant}` meant to be `{nearest(meant, ('action', 'run'))}`?" if meant else ""
+        raise value.error(f"{both}: give one of them{guess}")
+    for key in ("name", "exclude"):
+        if key in fields and "foreach" not in fields and not (key == "name" and "platforms" in fields):
+            raise fields[key].error(f"`{key}` means something only beside foreach: this is one task")
 
 
 class _Item(msgspec.Struct):
@@ -178,9 +105,7 @@ class _Planner:
         """Plan the tasks of one entry."""
         value = self._problem.tasks[basename]
         fields = value.mapping()
-        if ("action" in fields) == ("run" in fields):
-            both = "has both action and run" if "run" in fields else "has neither action nor run"
-            raise value.error(f"{both}: give one of them")
+        _check_keys(value, fields)
         requirement, capability = self._requirement(fields["capability"])
         items = self._items(value, fields)
         self.planned[basename], self._platforms[basename] = [], []
@@ -212,7 +137,7 @@ class _Planner:
     # --- variables ---
 
     def _items(self, value: Located, fields: Mapping[str, Located]) -> list[_Item]:
-        platforms = self._texts(fields["platforms"], Scope(self._params)) if "platforms" in fields else [""]
+        platforms = self._platforms_of(fields["platforms"]) if "platforms" in fields else [""]
         variables = fields["foreach"].mapping() if "foreach" in fields else {}
         items: list[_Item] = []
         for platform in platforms:
@@ -227,6 +152,16 @@ class _Planner:
                 label = "-".join([*(str(text) for text, _ in values), *([platform] if platform else [])])
                 items.append(_Item(names, files, platform, label))
         return items
+
+    def _platforms_of(self, value: Located) -> list[str]:
+        platforms = self._texts(value, Scope(self._params))
+        for platform in platforms:
+            if PLATFORM.fullmatch(platform) is None:
+                near = get_close_matches(platform, PLATFORMS, n=1)
+                guess = f"; did you mean `{near[0]}`?" if near else ""
+                expected = f"expected SYSTEM-MACHINE, such as linux-x86_64{guess}"
+                raise value.error(f"{platform!r} is no platform: {expected}")
+        return platforms
 
     def _choices(
         self, name: str, choice: Located, fields: Mapping[str, Located], platform: str
@@ -356,6 +291,11 @@ class _Planner:
     def _single(self, place: Located, template: Any, key: str, value: Any) -> Any:
         """Return the only item of a list where one value belongs."""
         parameter = template.params.get(key) if template is not None else None
+        if parameter is not None and parameter.kind == "texts":
+            if isinstance(value, str) and TWO_OPTIONS.match(value):
+                words = ", ".join(value.split())
+                raise place.error(f"{value!r} is one word of the command line; several are a list: [{words}]")
+            return value
         if parameter is None or parameter.many or not isinstance(value, list):
             return value
         if len(value) != 1:
