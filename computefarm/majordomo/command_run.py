@@ -42,7 +42,7 @@ OPTIONS = (
     option("farm", "farm", "NAME, PATH of an access file, or local [default: the configured farm]"),
     option("capability", "capability", "send all command tasks to workers with this capability"),
     option("wait_workers", "wait-workers", "how long to wait for a worker that offers what is needed: 10m"),
-    option("gui", "gui", "show the logs in a window (a later version)", bool, False),
+    option("gui", "gui", "show the logs in a window as well (pip install 'computefarm[gui]')", bool, False),
 )
 
 
@@ -125,8 +125,7 @@ class Run(Own, DoitRun):
         # A loader of the user's own may know no dodo file.
         self._dodo = str(params.get("dodoFile") or "dodo.py")
         self._home = Home.find(os.environ)
-        if params["gui"]:
-            sys.stderr.write("--gui: the log window is not in this release; the run goes on without it\n")
+        self._gui = bool(params["gui"])
         self._settings = load_settings(
             {
                 "farm": params["farm"] or None,
@@ -201,11 +200,14 @@ class Run(Own, DoitRun):
         root = Path.cwd()
         identity = run_id()
         home, settings = self._home, self._settings
+        parser = LineParsers(self._capability_of, home, root)
         watchers = self.context.watchers(
             home=home, project=root, dodo=dodo, mode=settings.progress if display else "", stream=outstream,
             title=self._title, verbosity=self._shown_at(stream), keep=settings.log_runs,
-            parser=LineParsers(self._capability_of, home, root),
+            parser=parser,
         )  # fmt: skip
+        if self._gui:
+            watchers = (*watchers, *self._window(parser))
         # doit's reporters may swap sys.stdout when they are made (json), so ours come first.
         reporter = (
             reporter_cls(outstream, {"failure_verbosity": failure_verbosity})
@@ -230,6 +232,16 @@ class Run(Own, DoitRun):
             ),
             watching=Watching(watchers),
         )  # fmt: skip
+
+    def _window(self, parser: Callable[[str], str]) -> Sequence[RunWatcher]:
+        """Return the log window's watcher, or none after saying why."""
+        from .log_window import LogWindow, feed_or_say
+
+        def say(text: str) -> None:
+            sys.stderr.write(f"majordomo: {text}\n")
+
+        feed = feed_or_say(os.environ, self._home.state / "window", say)
+        return () if feed is None else (LogWindow(feed, say, parser=parser, capability=self._capability_of),)
 
     def _capability_of(self, name: str) -> str:
         task = self.control.tasks.get(name)

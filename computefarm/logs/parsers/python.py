@@ -28,6 +28,11 @@ class Python:
         self._in_traceback = False
         self._frame: tuple[str, int] | None = None
 
+    @property
+    def inside(self) -> bool:
+        """Whether a traceback has begun and its exception has not come."""
+        return self._in_traceback
+
     def feed(self, line: str) -> Parsed | None:
         """Return the exception at a traceback's end, at the last line of the user's own code."""
         if line.startswith("Traceback (most recent call last):"):

@@ -93,6 +93,13 @@ def check_display(environ: Mapping[str, str], platform: str = sys.platform) -> N
         )
 
 
+def check(environ: Mapping[str, str]) -> str:
+    """Return the program to start; raise `NoWindow` where it is clear beforehand that there can be none."""
+    program = find_program(environ)
+    check_display(environ)
+    return program
+
+
 def running(uid: int | None = None) -> int | None:
     """Return the port of a cutelog of this user that listens on loopback only; None when there is none."""
     import psutil
@@ -124,8 +131,7 @@ def open_window(environ: Mapping[str, str], folder: Path, *, reuse: bool = True)
     """
     if reuse and (port := running()) is not None:
         return Window(port)
-    program = find_program(environ)
-    check_display(environ)
+    program = check(environ)
     port = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cutelog.log"

@@ -67,6 +67,7 @@ class Forwarder:
         self._changed = threading.Condition()
         self._ending = False
         self._unsaid = 0
+        self._bytes = 0
         self.dropped = 0
         """Records given up so far."""
         self.sent = 0
@@ -88,12 +89,30 @@ class Forwarder:
             self._queue.append(record)
             self._changed.notify()
 
-    def close(self, patience_s: float = 2.0) -> None:
-        """Send what waits, for so long at most, and end."""
+    def put_when_room(self, record: Mapping[str, Any]) -> bool:
+        """Queue one record, waiting while the queue is full; False when the window has gone."""
+        with self._changed:
+            while len(self._queue) >= self._capacity and not self.ended.is_set():
+                self._changed.wait(STALL_S)
+            if self.ended.is_set():
+                return False
+            self._queue.append(record)
+            self._changed.notify_all()
+        return True
+
+    def close(self, patience_s: float = 10.0) -> None:
+        """Send what waits, for so long at most and only while the window reads; then end."""
         with self._changed:
             self._ending = True
-            self._changed.notify()
-        self._thread.join(patience_s)
+            self._changed.notify_all()
+        deadline = time.monotonic() + patience_s
+        progress = (-1, -1)
+        # One send may take as long as `STALL_S` and still go on.
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            before, progress = progress, (self.sent, self._bytes)
+            if progress == before:
+                break
+            self._thread.join(2 * STALL_S)
         self.ended.set()
         self._thread.join(1.0)
 
@@ -126,6 +145,7 @@ class Forwarder:
                 if not self._queue:
                     return
                 batch = [self._queue.popleft() for _ in range(min(100, len(self._queue)))]
+                self._changed.notify_all()
                 unsaid, self._unsaid = self._unsaid, 0
             data = [encode(record) for record in batch]
             if unsaid:
@@ -149,7 +169,9 @@ class Forwarder:
         view = memoryview(data)
         while view:
             try:
-                view = view[connection.send(view) :]
+                sent = connection.send(view)
+                view = view[sent:]
+                self._bytes += sent
             except TimeoutError:
                 if self.ended.is_set():
                     raise ConnectionAbortedError("closed while the window did not read") from None
