@@ -28,6 +28,8 @@ from computefarm.services.equip import (
     usable_cores,
 )
 from computefarm.services.loop import Loop
+from computefarm.services.spill import FOLDER as OUTPUT
+from computefarm.services.spill import Spill
 from computefarm.services.taskmanager import TaskManagerService
 from computefarm.services.worker import WorkerService
 from computefarm.settings import Settings
@@ -88,6 +90,12 @@ class LocalBackend(ClientBackend):
             spawners=SpawnerPool(slots=self._slots),
             toolbox=Toolbox(self._catalogue, cache=home.cache),
             facts=task_facts(register),
+            spill=Spill(
+                home.state / OUTPUT,
+                limit=self._settings.log_limit,
+                hold_s=self._settings.log_hold_s,
+                hostname=hostname(),
+            ),
             quit=lambda reason, _code: self._bridge.broken(
                 FarmError(f"the embedded worker stopped: {reason}")
             ),

@@ -19,6 +19,7 @@ from computefarm.host.running import Running
 from computefarm.services.dialling import Dialler
 from computefarm.services.loop import Loop
 from computefarm.services.monitor import MonitorService
+from computefarm.services.own_records import own_records
 from computefarm.settings import load_settings
 
 from .process import Parser, Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
@@ -82,6 +83,7 @@ def _serve(arguments: argparse.Namespace, home: Home, running: Running) -> int:
     service = MonitorService(
         host=host_id(home),
         hostname=hostname(),
+        own=own_records(),
         control=dialler.dial(),
         sampler=LoadSampler(OwnProcesses(), home.cache),
         interval_s=arguments.interval,

@@ -52,7 +52,7 @@ from .process import (
 PROGRAM = "cf-taskmanager"
 DEFAULT_FARM = "default"
 SWITCH_S = 0.0005
-"""How long the thread that answers everybody waits for one that writes or hashes; Python's own is ten times that."""
+"""How long the thread that answers everybody waits for one that writes or hashes."""
 log = logging.getLogger("computefarm.taskmanager")
 
 

@@ -37,6 +37,9 @@ from computefarm.services.equip import (
     usable_cores,
 )
 from computefarm.services.loop import Loop
+from computefarm.services.own_records import own_records
+from computefarm.services.spill import FOLDER as OUTPUT
+from computefarm.services.spill import Spill
 from computefarm.services.worker import WorkerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
@@ -316,6 +319,7 @@ def _serve(
     name: str,
     running: Running,
 ) -> int:
+    own = own_records()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     farm = settings.farm if not arguments.join else access.farm
     dialler = Dialler(context, home, farm, access, "worker")
@@ -358,6 +362,13 @@ def _serve(
         quit=quit_,
         dialler=dialler,
         result_hold_s=settings.result_hold_s,
+        spill=Spill(
+            home.state / OUTPUT,
+            limit=settings.log_limit,
+            hold_s=settings.log_hold_s,
+            hostname=hostname(),
+        ),
+        own=own,
     )
     signals.on(STOP, loop.stop)
     signals.on(DRAIN, service.drain)

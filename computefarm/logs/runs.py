@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from computefarm.errors import UsageError
+from computefarm.errors import FarmError, UsageError
+from computefarm.home import write_file
 
 from .jsonl import START, Cursor
 from .tasklog import safe_name
@@ -72,10 +73,10 @@ class Runs:
             for old in over:
                 del self._runs[old.run, old.owner]
                 self._labels.pop(old.label, None)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, FarmError):
             path = self._folder / label / FACTS
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_bytes(msgspec.json.encode(facts))
+            write_file(path, msgspec.json.encode(facts))
         for old in over:
             self._forgotten(old.label)
         return label

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from computefarm.messages import Action, Digest, Outcome, Piece, Result, Run, TaskKey
+from computefarm.messages import Action, Digest, Outcome, Result, Run, TaskKey
 from computefarm.sandbox.lines import BoundedLog, LineSplitter
+
+from .flow import Flow
 
 Attempt = tuple[TaskKey, int]
 """Which task, and the how-manieth try."""
@@ -22,15 +24,14 @@ class Execution:
         "begun",
         "bytes_in",
         "directory",
+        "flow",
         "halted",
-        "live_bytes",
+        "held_until",
+        "lines",
         "log",
         "missing",
         "over",
         "peak",
-        "pending",
-        "pending_bytes",
-        "pending_since",
         "recalled",
         "run",
         "running",
@@ -54,10 +55,11 @@ class Execution:
         self.bytes_in = 0
         self.splitters: dict[int, LineSplitter] = {}
         self.log: BoundedLog | None = None
-        self.pending: list[Piece] = []
-        self.pending_bytes = 0
-        self.pending_since = 0.0
-        self.live_bytes = 0
+        self.flow: Flow | None = None
+        self.held_until = 0.0
+        """Lines beyond the allowance are not sent before then."""
+        self.lines = 0
+        """Printed so far."""
         self.strays = False
         self.seq = 0
         self.peak = 0

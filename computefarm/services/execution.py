@@ -65,6 +65,7 @@ class Executions:
         ended: Callable[[Attempt, Result], None],
         declined: Callable[[Attempt, str, tuple[Digest, ...], str], None],
         clock: Callable[[], float],
+        printing: Printing | None = None,
     ) -> None:
         self._store = store
         self._directories = directories
@@ -78,7 +79,7 @@ class Executions:
         self._facts = dict(facts)
         self._fetch = fetch
         self._begun = begun
-        self._printing = Printing(printed, clock)
+        self._printing = printing or Printing(printed, clock)
         self._ended = ended
         self._declined = declined
         self._by_attempt: dict[Attempt, Execution] = {}
@@ -395,6 +396,7 @@ class Executions:
     def close(self) -> None:
         """End everything at once, with nothing left behind."""
         self._spawner.close()
+        self._printing.close()
         for execution in list(self._by_attempt.values()):
             if execution.directory is not None:
                 self._directories.remove(execution.directory)

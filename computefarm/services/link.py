@@ -16,6 +16,7 @@ from computefarm.errors import FarmError, ProtocolError, Refused, Unreachable
 from computefarm.messages import (
     PROTOCOL,
     Absent,
+    AskTime,
     Chunk,
     Fetch,
     Finished,
@@ -25,11 +26,14 @@ from computefarm.messages import (
     Output,
     Result,
     Submit,
+    Time,
     ToManager,
+    Welcome,
 )
 from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 from computefarm.transport.wire import Buffer
 
+from .clock import FarmClock
 from .dialling import Dialler
 from .loop import Loop
 
@@ -68,7 +72,9 @@ class Link:
         data: Callable[[FromManager, Buffer | None], None] | None = None,
         down: Callable[[LinkEvent], None],
         dialler: Dialler | None = None,
+        clock: FarmClock | None = None,
     ) -> None:
+        """With a `clock`, the manager is asked what time it is."""
         self._role = role
         self._host = host
         self._hostname = hostname
@@ -78,6 +84,9 @@ class Link:
         self._data = data
         self._down = down
         self._boot = secrets.token_hex(8)
+        self._farm_clock = clock
+        self.welcome = False
+        """Whether the manager takes what we say."""
         self._outbox: list[ToManager] = []
         self._frames: dict[str, list[tuple[bytes, Buffer | None]]] = {name: [] for name in self._ends}
         self._dialler = dialler
@@ -102,6 +111,11 @@ class Link:
         """Send `message` on the control connection at the end of this turn."""
         self._outbox.append(message)
 
+    @property
+    def room(self) -> bool:
+        """Return whether the control connection has taken everything so far."""
+        return self.welcome and not self._frames["control"]
+
     def say_bulk(self, message: Chunk | Fetch | Absent, data: Buffer | None = None) -> None:
         """Send `message` on the bulk connection at the end of this turn."""
         self._frames["bulk"].append((encode([message]), data))
@@ -120,10 +134,14 @@ class Link:
         """Return when to try again what a full socket did not take, or a manager that refused."""
         if any(frames and self._ends[channel].up for channel, frames in self._frames.items()):
             return self._loop.clock() + 0.01
-        return min((at for at in (self._redial_at, self._look_at) if at is not None), default=None)
+        ask_s = self._farm_clock.due_s() if self._farm_clock is not None else None
+        ask_at = self._loop.clock() + ask_s if ask_s is not None else None
+        return min((at for at in (self._redial_at, self._look_at, ask_at) if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Dial again, or look elsewhere, when it is time."""
+        if self._farm_clock is not None and (asked_s := self._farm_clock.question()) is not None:
+            self.say(AskTime(asked_s))
         if self._look_at is not None and now >= self._look_at:
             self._look_at = now + LOOK_S
             if self._dialler is not None and self._dialler.elsewhere():
@@ -190,6 +208,7 @@ class Link:
         self._frames[channel] = [(encode([hello]), None)]
         if channel == "control":
             self._look_at = None
+            self.welcome = False
             self._outbox.clear()
             self._up()
 
@@ -204,6 +223,9 @@ class Link:
                 wait_s = REDIAL_S if event.state is LinkState.REFUSED else STRANGER_S
                 self._redial_at = self._loop.clock() + wait_s
             if channel == "control":
+                self.welcome = False
+                if self._farm_clock is not None:
+                    self._farm_clock.disconnected()
                 if self._dialler is not None and self._look_at is None:
                     self._look_at = self._loop.clock() + LOOK_S
                 self._down(event)
@@ -215,9 +237,20 @@ class Link:
         for body, data in received:
             for message in _decoded(body):
                 if channel == "control":
-                    self._message(message)
+                    self._control(message)
                 elif self._data is not None:
                     self._data(message, data)
+
+    def _control(self, message: FromManager) -> None:
+        if isinstance(message, Time):
+            if self._farm_clock is not None:
+                self._farm_clock.answered(message.asked_s, message.at)
+            return
+        if isinstance(message, Welcome):
+            self.welcome = True
+            if self._farm_clock is not None:
+                self._farm_clock.connected()
+        self._message(message)
 
 
 def link_error(event: LinkEvent) -> FarmError:

@@ -1,13 +1,13 @@
 """The manager's side of the farm's log: what comes in is handed to the writer, who asks is given pages.
 
-A viewer pulls: one that does not ask costs nothing, and one that is slow reads later. The files are the queue.
+A viewer pulls: one that does not ask costs nothing, and one that is slow reads later. The files are the
+queue.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 

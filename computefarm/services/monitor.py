@@ -8,12 +8,14 @@ from collections.abc import Callable
 import msgspec
 
 from computefarm.host.load import LoadSampler, significant
-from computefarm.messages import Disconnect, FromManager, Goodbye, Heartbeat, LoadReport, Welcome
+from computefarm.messages import Disconnect, FromManager, Goodbye, Heartbeat, LoadReport, Reported, Welcome
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
 
+from .clock import FarmClock
 from .dialling import Dialler
 from .link import Link
 from .loop import Loop
+from .own_records import OwnRecords
 
 log = logging.getLogger("computefarm.monitor")
 
@@ -36,7 +38,11 @@ class MonitorService:
         wanted: Callable[[], bool] | None = None,
         done: Callable[[], None] | None = None,
         dialler: Dialler | None = None,
+        own: OwnRecords | None = None,
     ) -> None:
+        """`own` has this process's records for the farm's log."""
+        self._own = own
+        self._farm_clock = FarmClock()
         self._host = host
         self._hostname = hostname
         self._sampler = sampler
@@ -63,6 +69,7 @@ class MonitorService:
             message=self._heard,
             down=self._down,
             dialler=dialler,
+            clock=self._farm_clock,
         )
 
     def attach(self, loop: Loop) -> None:
@@ -98,7 +105,11 @@ class MonitorService:
         return 0.0
 
     def flush(self) -> None:
-        """Send the report."""
+        """Send the report, and what this process has logged."""
+        if self._own and self._link.welcome:
+            records = self._own.take(self._clock(), self._farm_clock)
+            if records:
+                self._link.say(Reported("monitor", records))
         self._link.flush()
 
     def close(self) -> None:
@@ -115,6 +126,7 @@ class MonitorService:
             hostname=self._hostname,
             max_load=self._max_load,
             interval_s=self._interval_s,
+            clock_offset_s=self._farm_clock.measured_s(),
         )
 
     def _report(self, report: LoadReport, now: float) -> None:

@@ -59,6 +59,13 @@ class OwnRecords(logging.Handler):
         return tuple(taken)
 
 
+def own_records() -> OwnRecords:
+    """Begin to collect what this process logs."""
+    handler = OwnRecords()
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
 class Direct(logging.Handler):
     """Hands each of this process's records to the farm's log at once: the manager's own."""
 

@@ -30,6 +30,7 @@ from computefarm.messages import (
     Output,
     Piece,
     Register,
+    Reported,
     Result,
     Welcome,
 )
@@ -42,6 +43,7 @@ from computefarm.transport.wire import Buffer
 
 from .attempts import Attempt
 from .bulk import StoreShelf
+from .clock import FarmClock
 from .dialling import Dialler
 from .disk import Disk
 from .equip import Toolbox
@@ -50,6 +52,9 @@ from .failures import Failures
 from .link import Link
 from .loop import Loop
 from .offering import Offering
+from .own_records import OwnRecords
+from .printing import Printing
+from .spill import Spill
 from .transfer import Transfer
 
 log = logging.getLogger("computefarm.worker")
@@ -84,7 +89,10 @@ class WorkerService:
         quit: Callable[[str, str], None],
         dialler: Dialler | None = None,
         result_hold_s: float = RESULT_HOLD_S,
+        spill: Spill | None = None,
+        own: OwnRecords | None = None,
     ) -> None:
+        """`spill` keeps what is too much to be sent; `own` has this process's records for the farm's log."""
         self._register = register
         self._result_hold_s = result_hold_s
         self._store = store
@@ -93,6 +101,11 @@ class WorkerService:
         self._toolbox = toolbox
         self._facts = facts
         self._quit = quit
+        self._spill = spill
+        self._own = own
+        self._farm_clock = FarmClock()
+        self._lines: dict[Attempt, list[Output]] = {}
+        """Said in this turn after everything else, or before the end of the attempt."""
         self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
         self._begun_now: dict[Attempt, None] = {}
         self._down_since: float | None = None
@@ -108,6 +121,7 @@ class WorkerService:
             data=self._bulk_heard,
             down=self._down,
             dialler=dialler,
+            clock=self._farm_clock,
         )
         self._transfer = Transfer(
             "cf-worker-io",
@@ -160,6 +174,13 @@ class WorkerService:
             ended=self._ended,
             declined=self._declined,
             clock=loop.clock,
+            printing=Printing(
+                self._printed,
+                loop.clock,
+                wall=self._farm_clock.now,
+                room=lambda: self._link.room,
+                spill=self._spill,
+            ),
         )
         for fileno in self._spawners.filenos():
             self._watch_spawner(fileno)
@@ -202,6 +223,14 @@ class WorkerService:
             for attempt in begun:
                 self._obey(self._session.begun(*attempt, self._clock()))
         self._spawners.flush()
+        for outputs in self._lines.values():
+            for output in outputs:
+                self._link.say(output)
+        self._lines.clear()
+        if self._own and self._link.welcome:
+            records = self._own.take(self._clock(), self._farm_clock)
+            if records:
+                self._link.say(Reported("worker", records))
         self._link.flush()
 
     def close(self) -> None:
@@ -299,10 +328,12 @@ class WorkerService:
         self._begun_now[attempt] = None
 
     def _printed(self, attempt: Attempt, pieces: tuple[Piece, ...]) -> None:
-        self._link.say(Output(*attempt, pieces))
+        self._lines.setdefault(attempt, []).append(Output(*attempt, pieces))
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         self._begun_now.pop(attempt, None)
+        for output in self._lines.pop(attempt, ()):
+            self._link.say(output)
         if self._store.wants_room:
             self._transfer.submit(self._store.evict, self._evicted)
         digests = tuple(entry.digest for entry in result.outputs)
