@@ -58,7 +58,14 @@ def task_of(
     own: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the parts of a doit task; `own` are arguments of `needs`."""
-    made = expand(capability, name, values, variant=_local_variant(capability), cpus=own.get("cpus", 0))
+    made = expand(capability, name, values, variant=local_variant(capability), cpus=own.get("cpus", 0))
+    return parts_of(requirement, capability, made, own)
+
+
+def parts_of(
+    requirement: str, capability: Capability, made: Expanded, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parts of a doit task that does what `made` says."""
     asked = dict(own)
     if made.cpus != 1:
         asked.setdefault("cpus", made.cpus)
@@ -72,9 +79,9 @@ def task_of(
         asked["env"] = {**dict(made.env), **asked.get("env", {})}
     meta = needs(requirement, **asked)
     meta[KEY]["action"] = {
-        "name": name,
+        "name": made.action,
         "values": dict(made.values),
-        "label": lending.wanted(capability, name, made.values),
+        "label": lending.wanted(capability, made.action, made.values),
     }
     if made.depfile:
         meta[KEY]["depfile"] = made.depfile
@@ -86,7 +93,7 @@ def task_of(
     }
 
 
-def _local_variant(capability: Capability) -> str:
+def local_variant(capability: Capability) -> str:
     """Return the variant whose programs are here: the one that a plain local run can use."""
     for variant in capability.variants:
         if all(shutil.which(program) for program in variant.requires):

@@ -5,6 +5,7 @@ Only text, numbers, true/false, lists and mappings exist here: no tags, no dates
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -30,6 +31,11 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
     "tag:yaml.org,2002:float": lambda text: float(text.replace("_", "")),
 }
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
+# What YAML takes for the beginning of a mapping, an alias, an anchor or a tag.
+_BRACE = re.compile(r"[:,\[-] *(\{[^{} :]*\}[^ ,\]}]+)")
+_SIGN = re.compile(r"[:,\[-] *([*&%@`!][^ ,\]}]*)")
 
 
 class Located:
@@ -140,13 +146,32 @@ def read_yaml(text: str, source: str, kind: type[UsageError] = UsageError) -> Lo
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = error.problem or error.context
-        hint = "; indent with spaces, not tabs" if "'\\t'" in str(what) else ""
-        raise kind(f"{source}:{line}:{column}: not YAML: {what} (line {line}){hint}") from error
+        raise kind(
+            f"{source}:{line}:{column}: not YAML: {what} (line {line}){_yaml_hint(text, line, str(what))}"
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise kind(f"{source}:1:1: not YAML: {' '.join(str(error).split())}") from error
     if node is None:
         raise kind(f"{source}:1:1: the file is empty")
     return _Reader(source, kind).read(node, "", 0)
+
+
+def _yaml_hint(text: str, line: int, what: str) -> str:
+    """Return what is probably wrong, in words of people who do not know the grammar."""
+    if "'\\t'" in what:
+        return "; indent with spaces, not tabs"
+    lines = text.splitlines()
+    said = lines[line - 1] if 0 < line <= len(lines) else ""
+    if "mapping values" in what:
+        return "; is a `:` missing on the line before, or is this line indented too far?"
+    if "another document" in what:
+        return "; one file is one description, without ---"
+    if said.count("'") % 2:
+        return "; a ' inside '…' is written twice"
+    for pattern in (_BRACE, _SIGN):
+        if found := pattern.search(said):
+            return f"; text that begins with {found[1][0]} needs quotes: '{found[1]}'"
+    return ""
 
 
 class _Reader:

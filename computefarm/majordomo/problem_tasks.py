@@ -17,10 +17,10 @@ from doit.task import Task, dict_to_task
 
 from computefarm.catalogue import Catalogue
 from computefarm.errors import UsageError
-from computefarm.farm import task_of
+from computefarm.farm import local_variant, parts_of
 from computefarm.home import Home
-from computefarm.needs import needs, parse_requirement
-from computefarm.problem import Package, Planned, Problem, ProblemError, groups, plan, read
+from computefarm.needs import needs
+from computefarm.problem import Package, Planned, Problem, ProblemError, check_files, groups, plan, read
 
 from .loading import plain_task
 from .packages import ensure
@@ -42,7 +42,11 @@ class ProblemLoader(TaskLoader2):
             raise UsageError(f"{opt_values['cwdPath']}: there is no such folder")
         os.chdir(folder)
         self._source = os.path.relpath(path, folder)
-        self.problem, self.planned = load(self._source, variables())
+        self.problem, self.planned = load(self._source, variables(), self._catalogue())
+
+    def _catalogue(self) -> Catalogue:
+        self.catalogue = Catalogue.load(Home.find(os.environ), Path.cwd())
+        return self.catalogue
 
     def load_doit_config(self) -> dict[str, Any]:
         """Return what is done when nothing is named."""
@@ -56,7 +60,9 @@ class ProblemLoader(TaskLoader2):
             if name in taken:
                 value = self.problem.tasks.get(name) or self.problem.groups[name]
                 raise value.error(f"a task cannot be called `{name}`: that is a command's name")
-        return tasks_of(self.problem, self.planned)
+        if cmd is not None and cmd.get_name() == "run":
+            check_files(self.problem, self.planned, os.path.exists, functools.cache(_glob))
+        return tasks_of(self.problem, self.planned, self.catalogue)
 
 
 def variables() -> dict[str, str]:
@@ -66,7 +72,9 @@ def variables() -> dict[str, str]:
     return dict(doit_cmd._CMDLINE_VARS or {})
 
 
-def load(source: str, overrides: Mapping[str, str]) -> tuple[Problem, list[Planned]]:
+def load(
+    source: str, overrides: Mapping[str, str], catalogue: Catalogue
+) -> tuple[Problem, list[Planned]]:
     """Return the description in the current folder and its tasks; packages are fetched on the way."""
     home = Home.find(os.environ)
     problem = read(source, _text)
@@ -82,9 +90,16 @@ def load(source: str, overrides: Mapping[str, str]) -> tuple[Problem, list[Plann
         )
         place = f"{value.source}:{value.line}:{value.column}"
         ensure(package, Path.cwd(), home.cache, place, lambda text: print(text, file=sys.stderr, flush=True))
-    catalogue = Catalogue.load(home, Path.cwd())
     groups(problem)
-    return problem, plan(problem, overrides, functools.cache(catalogue.get), functools.cache(_glob))
+    variants = {name: local_variant(catalogue.get(name)) for name in catalogue.names()}
+    planned = plan(
+        problem,
+        overrides,
+        functools.cache(catalogue.get),
+        functools.cache(_glob),
+        lambda capability: variants[capability.capability],
+    )
+    return problem, planned
 
 
 def _inside(path: str, value: Any) -> str:
@@ -105,9 +120,8 @@ def _glob(pattern: str) -> list[str]:
 # --- doit's tasks -------------------------------------------------------------------------------------
 
 
-def tasks_of(problem: Problem, planned: Sequence[Planned]) -> list[Task]:
+def tasks_of(problem: Problem, planned: Sequence[Planned], catalogue: Catalogue) -> list[Task]:
     """Return doit's tasks: those of one entry under a group of its name."""
-    catalogue = Catalogue.load(Home.find(os.environ), Path.cwd())
     found: dict[str, Task] = {}
     for each in planned:
         value = problem.tasks[each.basename]
@@ -136,9 +150,8 @@ def tasks_of(problem: Problem, planned: Sequence[Planned]) -> list[Task]:
 
 def task_parts(task: Planned, catalogue: Catalogue) -> dict[str, Any]:
     """Return `actions`, `file_dep`, `targets` and `meta` of one task."""
-    if task.action:
-        name, _ = parse_requirement(task.requirement)
-        parts = task_of(task.requirement, catalogue.get(name), task.action, task.values, task.own)
+    if task.made is not None:
+        parts = parts_of(task.requirement, catalogue.get(task.made.capability), task.made, task.own)
     else:
         # doit fills %(targets)s and the like into text; a description has its own way of saying so.
         actions = [list(c) if isinstance(c, tuple) else c.replace("%", "%%") for c in task.commands]

@@ -47,14 +47,19 @@ OWN = frozenset(
 
 
 def plan(
-    problem: Problem, overrides: Mapping[str, str], capability: FindCapability, glob: Glob
+    problem: Problem,
+    overrides: Mapping[str, str],
+    capability: FindCapability,
+    glob: Glob,
+    variant: Callable[[Capability], str] = lambda capability: "",
 ) -> list[Planned]:
     """Return all tasks, each after those whose outputs it refers to.
 
-    `overrides` are parameters as the command line gave them. Raises `ProblemError`.
+    `overrides` are parameters as the command line gave them; `variant` returns which of a capability's
+    variants the commands are written for. Raises `ProblemError`.
     """
     params = params_of(problem, overrides)
-    planner = _Planner(problem, params, capability, glob)
+    planner = _Planner(problem, params, capability, glob, variant)
     for name in in_order(problem):
         planner.add(name)
     return [task for tasks in planner.planned.values() for task in tasks]
@@ -90,12 +95,14 @@ class _Planner:
     """Plans one task after the other."""
 
     def __init__(
-        self, problem: Problem, params: Mapping[str, Any], capability: FindCapability, glob: Glob
-    ) -> None:
+        self, problem: Problem, params: Mapping[str, Any], capability: FindCapability, glob: Glob,
+        variant: Callable[[Capability], str],
+    ) -> None:  # fmt: skip
         self._problem = problem
         self._params = params
         self._capability = capability
         self._glob = glob
+        self._variant = variant
         self.planned: dict[str, list[Planned]] = {}
         self._platforms: dict[str, list[str]] = {}
         self._made: dict[str, str] = {}
@@ -268,14 +275,16 @@ class _Planner:
                     given[name] = scope.names[name]
         given = {key: self._single(fields.get(key, value), template, key, one) for key, one in given.items()}
         try:
-            made = expand(capability, action, given, cpus=own.get("cpus", 0))
+            variant = self._variant(capability)
+            made = expand(capability, action, given, variant=variant, cpus=own.get("cpus", 0))
         except ActionError as error:
             place = fields.get(error.key, value) if error.key else fields["action"]
             raise place.error(str(error)) from error
         return Planned(
             action=action, commands=made.commands, own=own,
             values=self._told(made.values, capability, action),
-            file_dep=tuple(dict.fromkeys([*made.inputs, *scope.used])), targets=made.outputs, **common,
+            file_dep=tuple(dict.fromkeys([*made.inputs, *scope.used])), targets=made.outputs, made=made,
+            **common,
         )  # fmt: skip
 
     def _told(self, values: Mapping[str, Any], capability: Capability, action: str) -> dict[str, Any]:
@@ -308,12 +317,13 @@ class _Planner:
     ) -> Planned:  # fmt: skip
         for key in given:
             raise fields[key].error(unknown(key, tuple(sorted(OWN))))
-        run = filled(fields["run"], scope)
+        outputs = own.pop("outputs", [])
+        # What it makes may be written once, under outputs, and be called by that name in the command.
+        run = filled(fields["run"], msgspec.structs.replace(scope, names={"outputs": outputs, **scope.names}))
         command: str | tuple[str, ...]
         command = tuple(plain(word) for word in run) if isinstance(run, list) else plain(run)
         if not command:
             raise fields["run"].error("the command is empty")
-        outputs = own.pop("outputs", [])
         targets = [path for path in outputs if not path.endswith("/") and not any(s in path for s in "*?[")]
         rest = [path for path in outputs if path not in targets]
         if rest:

@@ -99,6 +99,8 @@ def _look_up(place: Located, field: str, scope: Scope) -> Any:
         paths = scope.outputs(place, name, attribute)
         scope.used.extend(paths)
         return list(paths)
+    if f"${{{field}}}" in str(place.value):
+        raise place.error(f"{{{field}}}: nothing is called `{name}` here; the shell's own: ${{{{{field}}}}}")
     known = [*scope.names, *scope.tasks]
     near = get_close_matches(name, known, n=1)
     guess = f"; did you mean {{{near[0]}{dot}{attribute}}}?" if near else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from computefarm.capability import Expanded
 from computefarm.errors import UsageError
 from computefarm.located import Located
 
@@ -63,6 +64,8 @@ class Planned(msgspec.Struct, frozen=True):
     summary: str = ""
     place: str = ""
     """`problem.yaml:LINE:COLUMN` of the task, for messages about it."""
+    made: Expanded | None = None
+    """What the action came to; None for a command."""
 
     @property
     def full_name(self) -> str:

@@ -23,14 +23,18 @@ HEADER = SOURCES / "src" / "color_maps.hpp"
 def archive(tmp_path: Path) -> Path:
     """Fetch the source distribution with pip, which knows this machine's indexes and compares the digest."""
     if shutil.which("g++") is None:
-        pytest.skip("NOT TESTED: the sass example needs g++, which is not installed (Debian: sudo apt install g++)")
+        pytest.skip(
+            "NOT TESTED: the sass example needs g++, which is not installed (Debian: sudo apt install g++)"
+        )
     wanted = tmp_path / "requirements.txt"
     wanted.write_text(f"{RELEASE} --hash=sha256:{digest()}\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
     pip += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(tmp_path), "-r", str(wanted)]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
-        pytest.skip(f"NOT TESTED: {RELEASE} cannot be had from an index of Python packages: {done.stderr[-300:]}")
+        pytest.skip(
+            f"NOT TESTED: {RELEASE} cannot be had from an index of Python packages: {done.stderr[-300:]}"
+        )
     [found] = tmp_path.glob("libsass-*.tar.gz")
     return found
 

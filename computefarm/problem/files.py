@@ -1,0 +1,78 @@
+"""What tasks read must be there, or be made by another: said with its place before anything runs."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+
+from computefarm.located import Located
+
+from .words import Planned, Problem
+
+WILD = "*?["
+
+
+def check_files(
+    problem: Problem,
+    planned: Sequence[Planned],
+    exists: Callable[[str], bool],
+    glob: Callable[[str], list[str]],
+) -> None:
+    """Raise `ProblemError` for the first file or pattern of inputs that nothing stands behind."""
+    made = {path for task in planned for path in task.targets}
+    # Folders and patterns come back as a whole; which files are in them is known afterwards only.
+    loose = {path for task in planned for path in task.own.get("outputs", ())}
+    seen: set[str] = set()
+    for task in planned:
+        for path in task.file_dep:
+            if path in seen or path in made:
+                continue
+            seen.add(path)
+            if not exists(path) and not _comes(path, loose):
+                message = f"there is no file {path}, and no task makes it{_near(path, glob)}"
+                raise _place(problem, task, path).error(message)
+        for pattern in task.own.get("inputs", ()):
+            if pattern in seen:
+                continue
+            seen.add(pattern)
+            comes = _comes(pattern, loose) or bool(fnmatch.filter(made, pattern))
+            if not (comes or exists(pattern) or glob(pattern)):
+                place = problem.tasks[task.basename].mapping()["inputs"]
+                raise place.error(f"no file matches {pattern}, and no task makes one{_near(pattern, glob)}")
+
+
+def _comes(path: str, loose: Iterable[str]) -> bool:
+    """Return whether a file may be among what comes back in a folder or by a pattern."""
+    for output in loose:
+        folder = output.rstrip("/") + "/"
+        if path == output or path.startswith(folder) or fnmatch.fnmatchcase(path, output):
+            return True
+        # A pattern that begins in the folder: build/* where build/lib/ comes back.
+        stem = path.partition("*")[0].rpartition("/")[0] + "/"
+        if any(sign in path for sign in WILD) and folder.startswith(stem):
+            return True
+    return False
+
+
+def _place(problem: Problem, task: Planned, path: str) -> Located:
+    """Return where a description says that a task reads a file: a parameter, a variable, else the task."""
+    value = problem.tasks[task.basename]
+    fields = value.mapping()
+    for key, given in task.values.items():
+        if key in fields and path in (given if isinstance(given, list) else [given]):
+            return fields[key]
+    variables = fields["foreach"].mapping() if "foreach" in fields else {}
+    for choice in variables.values():
+        items = choice.items() if isinstance(choice.value, list) else [choice]
+        for item in items:
+            if item.value == path:
+                return item
+    return next(iter(variables.values()), value)
+
+
+def _near(path: str, glob: Callable[[str], list[str]]) -> str:
+    """Return a guess among the files of the same folder."""
+    folder, slash, _ = path.rpartition("/")
+    near = get_close_matches(path, glob(f"{folder}{slash}*"), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
