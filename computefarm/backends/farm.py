@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import zmq
 
-from computefarm.errors import FarmError
+from computefarm.errors import FarmError, Unreachable, UsageError
 from computefarm.home import Home, host_id, hostname
-from computefarm.messages import Explanation, Pool, SessionStatus
+from computefarm.messages import Explanation, LogPage, Pool, ReadLog, SessionStatus
 from computefarm.services.client import ClientService
 from computefarm.services.dialling import Dialler
 from computefarm.services.equip import store_root
@@ -24,6 +24,9 @@ from .bridge import Bridge, ClientBackend, run_guarded
 
 CONNECT_S = 5.0
 """How long the first answer of a manager may take."""
+
+LOG_S = 10.0
+"""How long a page of its log may take, when there is no need to wait for one."""
 
 
 class FarmBackend(ClientBackend):
@@ -95,6 +98,33 @@ class FarmBackend(ClientBackend):
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the runs of this key that the farm knows."""
         return self.question("sessions").sessions or ()
+
+    def read_log(self, wish: ReadLog) -> LogPage:
+        """Return the next page of the farm's log; with `wish.wait`, when there is one.
+
+        Raises `FarmError` when the farm goes away, or does not know what is wished for.
+        """
+        box: list[LogPage] = []
+        ready = threading.Event()
+
+        def then(page: LogPage) -> None:
+            box.append(page)
+            ready.set()
+
+        self._bridge.waiting.add(ready)
+        try:
+            self._client.read_log(wish, then)
+            while not ready.wait(0.0 if self._bridge.error else LOG_S) and wish.wait:
+                if self._bridge.error:
+                    break
+        finally:
+            self._bridge.waiting.discard(ready)
+        if not box:
+            hint = "a TaskManager of an older version keeps no log"
+            raise self._bridge.error or Unreachable("the TaskManager does not answer", hint=hint)
+        if box[0].fault:
+            raise UsageError(box[0].fault, hint="majordomo logs --help")
+        return box[0]
 
     def cancel_run(self, session: str, tasks: Sequence[str], reason: str) -> int:
         """Cancel tasks of a run by name, or all; return how many there were that had not ended."""

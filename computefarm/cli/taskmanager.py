@@ -175,7 +175,7 @@ def _open_log(home: Home, farm: str, settings: Settings) -> FarmLog:
         log_folder(home.state, farm),
         limit=settings.farm_log_limit,
         runs=settings.log_runs,
-        parser_of=lambda capability: parsers.get(capability, ""),
+        parser_of=lambda source: parsers.get(source.capability, ""),
     )
     here = hostname()
     logging.getLogger().addHandler(Direct(lambda records: farm_log.reported(here, "taskmanager", records)))

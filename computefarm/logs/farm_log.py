@@ -1,7 +1,8 @@
 """Everything that the tasks and daemons of a farm print, written by a thread that nobody waits for.
 
 `farm.jsonl` has one JSON object a line, as cutelog loads them; `runs/<run>/<task>.log` has the plain output
-of each task. What comes faster than it can be written is counted, and said in the log itself.
+of each task. The same writer, without these files, keeps the lines of one run. What comes faster than it can
+be written is counted, and said in the log itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from computefarm.messages import LogRecord, Piece
 from .jsonl import Cursor, LineLog
 from .parsers import LEVELS
 from .records import Record, Records, logger_name
-from .runs import Runs
+from .runs import Runs, label_of
 from .taskfiles import TaskFiles
 
 QUEUED = 32 * 1024 * 1024
@@ -68,12 +69,21 @@ class FarmLog:
     """The writer. `output` and `reported` never wait and never fail."""
 
     def __init__(
-        self, folder: Path, *, limit: int, runs: int = 50, parser_of: Callable[[str], str] = lambda _: ""
+        self,
+        folder: Path,
+        *,
+        limit: int,
+        runs: int = 50,
+        parser_of: Callable[[Source], str] = lambda _: "",
+        alone: bool = False,
     ) -> None:
-        """`limit` is the most bytes of `farm.jsonl`; `parser_of` names the line parser of a capability."""
+        """`limit` is the most bytes of `farm.jsonl`; `parser_of` names the line parser of an attempt.
+
+        When it is `alone`, nothing but that file is written.
+        """
         self.path = folder / FILE
-        self.files = TaskFiles(folder / "runs")
-        self.runs = Runs(folder / "runs", keep=runs, forgotten=self.files.forget)
+        self.files = None if alone else TaskFiles(folder / "runs")
+        self._runs = None if self.files is None else Runs(folder / "runs", runs, self.files.forget)
         self.left_out = 0
         """Lines left out so far because they came too fast."""
         self._lines = LineLog(self.path, limit)
@@ -115,6 +125,17 @@ class FarmLog:
         return self._taken_in - self._done_with + size > QUEUED
 
     @property
+    def runs(self) -> Runs:
+        """Return which runs the log tells of."""
+        assert self._runs is not None
+        return self._runs
+
+    @property
+    def fault(self) -> str:
+        """Return what is wrong with the disk; empty when nothing is."""
+        return self._fault
+
+    @property
     def idle(self) -> bool:
         """Return whether everything that was put in has been written."""
         return self._taken_in == self._done_with
@@ -153,12 +174,14 @@ class FarmLog:
             return
         source = item.source
         for run, owner, task in source.tasks:
-            label = self.runs.label(run, owner, self._lines.end())
-            self.files.write(label, task, item.attempt, item.pieces)
+            label = label_of(run)
+            if self._runs is not None and self.files is not None:
+                label = self._runs.label(run, owner, self._lines.end())
+                self.files.write(label, task, item.attempt, item.pieces)
             name = (label, task, item.attempt, source.host)
             records = self._attempts.get(name)
             if records is None:
-                parser = self._parser_of(source.capability)
+                parser = self._parser_of(source)
                 records = self._attempts[name] = Records(
                     run=label,
                     host=source.host,
@@ -193,7 +216,7 @@ class FarmLog:
     def _put(self, records: Sequence[Record]) -> None:
         encode = self._encoder.encode
         self._lines.append([encode(record) for record in records])
-        fault = self._lines.fault or self.files.fault
+        fault = self._lines.fault or (self.files.fault if self.files is not None else "")
         if fault and not self._fault:
             log.error("the farm's log is not kept: %s; the farm goes on", fault)
         elif self._fault and not fault:

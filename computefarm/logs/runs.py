@@ -40,7 +40,7 @@ def label_of(run: str) -> str:
 class Runs:
     """The runs of one farm, the newest last; used by several threads."""
 
-    def __init__(self, folder: Path, *, keep: int, forgotten: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, keep: int, forgotten: Callable[[str], None]) -> None:
         """`keep` is how many are remembered; `forgotten` is told the label of one that is not any more."""
         self._folder = folder
         self._keep = keep

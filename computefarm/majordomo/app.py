@@ -37,7 +37,7 @@ LATER = {
     "status": "computefarm.majordomo.commands_status:StatusCommand",
     "why": "computefarm.majordomo.commands:WhyCommand",
     "history": "computefarm.majordomo.commands:HistoryCommand",
-    "logs": "computefarm.majordomo.commands:LogsCommand",
+    "logs": "computefarm.majordomo.commands_logs:LogsCommand",
     "capabilities": "computefarm.majordomo.commands:CapabilitiesCommand",
     "config": "computefarm.majordomo.commands:ConfigCommand",
     "cancel": "computefarm.majordomo.commands_cancel:CancelCommand",

@@ -81,12 +81,12 @@ class Context:
     def watchers(
         self, *, home: Home, project: Path, dodo: str, mode: str, stream: Any,
         title: Callable[[str], str], verbosity: Callable[[str], int], keep: int = 50,
-        parser: Callable[[str], str] = lambda name: "",
+        parser: Callable[[str], str] = lambda name: "", capability: Callable[[str], str] = lambda name: "",
     ) -> Sequence[RunWatcher]:  # fmt: skip
         """Return who wants to know about a run: the recorder first, then the display if there is a `mode`."""
         from .recorder import Recorder
 
-        recorder = Recorder(home.state, project, dodo, keep=keep)
+        recorder = Recorder(home.state, project, dodo, keep=keep, parser=parser, capability=capability)
         if not mode:
             return (recorder,)
         from .displays import choose_progress
@@ -204,7 +204,7 @@ class Run(Own, DoitRun):
         watchers = self.context.watchers(
             home=home, project=root, dodo=dodo, mode=settings.progress if display else "", stream=outstream,
             title=self._title, verbosity=self._shown_at(stream), keep=settings.log_runs,
-            parser=parser,
+            parser=parser, capability=self._capability_of,
         )  # fmt: skip
         if self._gui:
             watchers = (*watchers, *self._window(parser))

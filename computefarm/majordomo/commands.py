@@ -1,4 +1,4 @@
-"""The commands that look: `status`, `why`, `history`, `logs`, `capabilities` and `config`.
+"""The commands that look: `why`, `history`, `capabilities` and `config`.
 
 They read what runs left behind and ask a farm when one is configured; `presentation` makes what they print.
 """
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from computefarm.errors import FarmError, UsageError
-from computefarm.journal.history import TaskRow
-from computefarm.logs.tasklog import last_lines, run_folder
+from computefarm.logs.tasklog import last_lines
 from computefarm.messages import Explanation, Outcome
 
 from .accounts import Account, why_json, why_text
@@ -34,7 +33,6 @@ from .look import (
 from .presentation import (
     history_json,
     history_text,
-    moment,
     offering_json,
     offering_text,
     run_line,
@@ -167,55 +165,6 @@ class WhyCommand(Look):
             ) from error
 
 
-class LogsCommand(Look):
-    """`majordomo logs`, as far as this release has it: what is stored."""
-
-    name = "logs"
-    doc_purpose = "print what tasks printed"
-    doc_usage = "[TASK ...]"
-    cmd_options = (
-        RUN,
-        DIR,
-        option("follow", "f", "not in this release", bool, False),
-        option("gui", "", "not in this release", bool, False),
-    )
-
-    def look(self, options: dict[str, Any], names: list[str]) -> int:
-        """Print the stored logs of some tasks, or of all."""
-        run = self.chosen_run(options)
-        folder = run_folder(self.home.state, run.run)
-        for later in ("follow", "gui"):
-            if options[later]:
-                hint = f"tail -f {folder}/*.log"
-                raise UsageError(
-                    f"--{later} is not in this release; finished tasks are shown without it", hint=hint
-                )
-        rows = self.history().tasks(run.run)
-        known = [row.task for row in rows]
-        for name in names:
-            if name not in known:
-                raise UsageError(f"run {run.run} had no task {name!r}{nearest(name, known)}")
-        chosen = [row for row in rows if row.task in names or (not names and row.log_path)]
-        for row in chosen:
-            self._print(row, heading=len(chosen) > 1)
-        if not chosen:
-            print(f"no task of run {run.run} ({moment(run.started)}) has printed anything", file=sys.stderr)
-        return 0
-
-    def _print(self, row: TaskRow, *, heading: bool) -> None:
-        if heading:
-            print(f"==> {row.task} <==")
-        if not row.log_path:
-            print(f"{row.task} printed nothing", file=sys.stderr)
-            return
-        try:
-            with open(row.log_path, encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    print(line.removesuffix("\n"))
-        except OSError as error:
-            print(f"{row.task}: its log is gone: {row.log_path}: {error.strerror}", file=sys.stderr)
-
-
 class ConfigCommand(Look):
     """`majordomo config`."""
 
@@ -237,5 +186,5 @@ class ConfigCommand(Look):
         return 0
 
 
-COMMANDS = (WhyCommand, HistoryCommand, LogsCommand, CapabilitiesCommand, ConfigCommand)
+COMMANDS = (WhyCommand, HistoryCommand, CapabilitiesCommand, ConfigCommand)
 """For `DOIT_CMDS`."""

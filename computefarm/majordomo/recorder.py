@@ -9,14 +9,20 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from computefarm.core.source import Source
 from computefarm.errors import FarmError
+from computefarm.home import hostname as this_host
 from computefarm.home import private_folder
 from computefarm.journal.history import FILE, History, HistoryWriter, Limits, RunRow, TaskRow
+from computefarm.logs.farm_log import FarmLog
 from computefarm.logs.records import Record
 from computefarm.logs.tasklog import TaskLogs, prune, run_folder
 from computefarm.messages import Need, Obstacle, Piece
 
 from .reporting import TaskRecord
+
+LINES = 256 * 1024 * 1024
+"""Bytes of a run's lines that are kept as records; `logs/` has each task's beginning and end anyway."""
 
 
 class Recorder:
@@ -33,8 +39,18 @@ class Recorder:
         *,
         keep: int = 50,
         clock: Callable[[], float] = time.time,
+        parser: Callable[[str], str] = lambda _: "",
+        capability: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """`keep` is the number of runs whose history and logs are kept."""
+        """`keep` is the number of runs whose history and logs are kept.
+
+        `parser` and `capability` name those of a task.
+        """
+        self._parser = parser
+        self._capability = capability
+        self._placed: dict[str, tuple[str, int]] = {}
+        """Where a task runs, and the how-manieth attempt it is."""
+        self._lines: FarmLog | None = None
         self._state = state
         self._folder = folder
         self._dodo = dodo
@@ -69,6 +85,7 @@ class Recorder:
             return
         self._run = run_id
         self._logs = TaskLogs(run_folder(self._state, run_id))
+        self._lines = None
         run = RunRow(
             run=run_id,
             folder=str(self._folder.resolve()),
@@ -84,6 +101,7 @@ class Recorder:
 
     def task_placed(self, name: str, worker: str, hostname: str, attempt: int) -> None:
         """Separate the output of a further attempt."""
+        self._placed[name] = (hostname, attempt)
         if attempt > 1 and self._logs is not None:
             self._logs.heading(name, f"attempt {attempt} on {hostname} ({worker})")
 
@@ -91,6 +109,8 @@ class Recorder:
         """Keep the output."""
         if self._logs is not None:
             self._logs.write(name, pieces)
+            host, attempt = self._placed.get(name, ("", 1))
+            self._write_lines(name, host, attempt, pieces)
 
     def task_ended(self, record: TaskRecord) -> None:
         """Keep the record, and the output that came with it if none came before."""
@@ -99,6 +119,8 @@ class Recorder:
         path = self._logs.path(record.task)
         if path is None and record.log:
             self._logs.write(record.task, record.log)
+            self._write_lines(record.task, record.host, record.attempt or 1, record.log)
+        self._placed.pop(record.task, None)
         if path is not None or record.log:
             path = self._logs.end(record.task)
         self._writer.add(row_of(record, str(path) if path is not None else ""))
@@ -124,12 +146,28 @@ class Recorder:
         if self._logs is None or self._writer is None:
             return
         self._logs.close()
+        if self._lines is not None:
+            self._lines.close()
+            if self._lines.fault:
+                self._trouble = f"this run's lines are not all kept: {self._lines.fault}"
         self._writer.close(self._clock(), exit_code)
         if self.logs_folder():
             # Without a history nobody knows which runs go on, so their logs stay.
             with contextlib.suppress(FarmError):
                 remove_old(self._state, self._keep, History(self._state / FILE).unended())
             prune(self._state, keep=self._run)
+
+
+    def _write_lines(self, name: str, host: str, attempt: int, pieces: Sequence[Piece]) -> None:
+        """Keep the output as records too; a thread writes them, begun when there are any."""
+        if self._lines is None:
+            folder = run_folder(self._state, self._run).parent
+            parser = self._parser
+            self._lines = FarmLog(
+                folder, limit=LINES, alone=True, parser_of=lambda source: parser(source.tasks[0][2])
+            )
+        source = Source(host or this_host(), self._capability(name), ((self._run, "", name),))
+        self._lines.output(source, attempt, tuple(pieces))
 
 
 def remove_old(state: Path, keep: int, going: Collection[str]) -> list[str]:

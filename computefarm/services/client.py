@@ -27,13 +27,16 @@ from computefarm.messages import (
     Digest,
     Done,
     FromManager,
+    LogPage,
     Offers,
     Outcome,
     Placed,
+    ReadLog,
     Result,
     TaskOutput,
     Waiting,
     Want,
+    Welcome,
 )
 from computefarm.store.blobs import BlobStore
 from computefarm.transport.mailbox import Mailbox
@@ -86,6 +89,8 @@ class ClientService:
         self._shelf = SourceShelf()
         self._orders: dict[int, Order] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._pages: dict[int, tuple[ReadLog, Callable[[LogPage], None]]] = {}
+        self._page = 0
         self._taken: list[int] = []
         """Tasks done in this turn; told in one message."""
         self._down: LinkEvent | None = None
@@ -197,7 +202,18 @@ class ClientService:
             lambda: self._await(self._session.cancel_run(session, tuple(names), self._clock(), reason), then)
         )
 
+    def read_log(self, wish: ReadLog, then: Callable[[LogPage], None]) -> None:
+        """Ask for a page of the farm's log; `then` runs on the loop's thread. Callable from any thread."""
+        self._calls.put(lambda: self._ask_page(wish, then))
+
     # --- on the loop's thread ---
+
+    def _ask_page(self, wish: ReadLog, then: Callable[[LogPage], None]) -> None:
+        self._page += 1
+        asked = msgspec.structs.replace(wish, number=self._page)
+        self._pages[self._page] = (asked, then)
+        if self._link.welcome:
+            self._link.say(asked)
 
     def _called(self) -> None:
         for function in self._calls.drain():
@@ -273,6 +289,11 @@ class ClientService:
             self._observer.link(False, event.text)
 
     def _heard(self, message: FromManager) -> None:
+        if isinstance(message, LogPage) and message.number in self._pages:
+            self._pages.pop(message.number)[1](message)
+        if isinstance(message, Welcome):
+            for asked, _ in self._pages.values():
+                self._link.say(asked)
         self._obey(self._session.receive(message, self._clock()))
 
     def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:

@@ -17,9 +17,9 @@ from computefarm.majordomo.commands import (
     CapabilitiesCommand,
     ConfigCommand,
     HistoryCommand,
-    LogsCommand,
     WhyCommand,
 )
+from computefarm.majordomo.commands_logs import LogsCommand
 from computefarm.majordomo.commands_status import StatusCommand
 from computefarm.majordomo.look import Look, Viewer
 from computefarm.messages import Explanation, Obstacle, Offer, Outcome, Pool, Status
@@ -196,16 +196,6 @@ def test_logs_are_printed_from_their_files(run: Run, tmp_path: Path, project: Pa
     assert "its log is gone" in err
     assert "quiet printed nothing" in run(LogsCommand, "quiet")[2]
     assert "did you mean quiet?" in run(LogsCommand, "quite")[2]
-
-
-@pytest.mark.parametrize("flag", ["-f", "--gui"])
-def test_what_logs_cannot_do_yet_is_said_plainly(run: Run, tmp_path: Path, project: Path, flag: str) -> None:
-    record(tmp_path / "home", project, TaskRow("a", Outcome.SUCCEEDED))
-
-    code, _, err = run(LogsCommand, flag)
-    assert code == 3
-    assert "is not in this release" in err
-    assert "tail -f" in err
 
 
 def test_status_without_a_farm_shows_this_machine(run: Run) -> None:
