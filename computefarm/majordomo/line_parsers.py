@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from computefarm.catalogue import Catalogue
     from computefarm.home import Home
 
-LOCAL = "shell"
+LOCAL = "script"
 """For tasks that run here, with whatever tool."""
 
 

@@ -13,6 +13,7 @@ from .words import Parsed, place
 _KINDS = {
     "fatal error": "error",
     "error": "error",
+    "runtime error": "error",
     "internal compiler error": "critical",
     "sorry, unimplemented": "error",
     "warning": "warning",
@@ -24,28 +25,39 @@ _LOCATED = re.compile(
     rf"(?P<file>[^\s:][^:]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<kind>{_KIND}): (?P<text>.*)"
 )
 _PROGRAM = re.compile(
-    rf"(?P<program>[\w.+/-]*(?:gcc|g\+\+|cc1|cc1plus|clang|clang\+\+|cc|c\+\+|collect2|lto1|lto-wrapper|ld)"
-    rf"(?:-\d+)?): (?P<kind>{_KIND}): (?P<text>.*)"
+    rf"(?P<program>[\w.+/-]*(?:gcc|g\+\+|cc1|cc1plus|clang|clang\+\+|cc|c\+\+|collect2|lto1|lto-wrapper|ld|mold)"
+    rf"(?:-\d+|\.\w+)?): (?P<kind>{_KIND}): (?P<text>.*)"
 )
 _FILE_ONLY = re.compile(rf"(?P<file>[^\s:][^:]*): (?P<kind>{_KIND}): (?P<text>.*)")
-_LINKER = re.compile(r"(?:(?P<ld>\S*ld(?:\.\w+)?): )?(?P<rest>.*)")
+_LINKER = re.compile(r"(?:(?P<ld>[^\s:]*\bld(?:\.\w+)?): ?)?(?P<rest>.*)")
 _LINKED = re.compile(
     r"(?P<file>[^\s:(][^:(]*):(?:(?P<line>\d+):|\([^)]*\):) (?P<text>"
     r"(?:undefined reference|multiple definition|relocation truncated|first defined here).*)"
 )
 _LINKED_WORDS = re.compile("undefined reference|multiple definition|relocation truncated|first defined here")
-_CANNOT = re.compile(r"cannot find (?P<what>\S+)(?:: .*)?|final link failed.*|.*: file not recognized.*")
+_CANNOT = re.compile(
+    r"cannot find \S+(?:: .*)?|final link failed.*|.*: (?:file not recognized|file format not recognized"
+    r"|syntax error).*"
+)
+_ARCHIVER = re.compile(
+    r"(?:\S*-)?(?:ar|ranlib|strip|objcopy): .*(?:No such file|not recognized|malformed|ermission denied).*"
+)
 
 _MAKE = re.compile(r"g?make(?:\[\d+\])?: (?P<rest>.*)")
 _MAKE_FAILED = re.compile(
-    r"\*\*\* \[(?P<file>[^:\]]+):(?P<line>\d+): (?P<target>.+)\] (?P<text>(?:Error|Segm|Kill).*)"
+    r"(?P<bad>\*\*\* )?\[(?P<file>[^:\]]+):(?P<line>\d+): (?P<target>.+)\] (?P<text>[A-Z].*)"
 )
+_UNABLE = re.compile(r".*: (?:No such file or directory|Permission denied|[Cc]ommand not found)$")
+_NO_COMMAND = re.compile(
+    r"(?:\S*/)?(?:ba|da|z|k)?sh: (?:(?:line )?\d+: )?(?P<text>\S+: (?:command )?not found)$"
+)
+_NINJA_PLACE = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+): (?P<text>.*)")
 _MAKEFILE = re.compile(r"(?P<file>[Mm]akefile\S*|GNUmakefile|\S+\.mk):(?P<line>\d+): (?P<text>.*)")
-_ENTERING = re.compile(r"Entering directory '(?P<dir>.*)'")
+_ENTERING = re.compile(r"Entering directory ['`](?P<dir>.*)'")
 _LEAVING = re.compile(r"Leaving directory '(?P<dir>.*)'")
 _CMAKE = re.compile(
     r"CMake (?P<kind>Error|Warning|Deprecation Warning)(?: \(dev\))?(?: at (?P<file>.+?):(?P<line>\d+)"
-    r"(?: \(.*\))?| in (?P<in>.+))?:?(?P<text>.*)"
+    r"(?: \(.*\))?| in (?P<in>[^:]+))?:?(?P<text>.*)"
 )
 
 
@@ -72,13 +84,15 @@ class Gcc:
         found = _LINKED.search(rest) if _LINKED_WORDS.search(rest) else None
         if found:
             folder, file = place(found["file"].strip())
+            if file.startswith("<"):  # what the linker calls code without a file
+                return Parsed("error", found["text"])
             return Parsed("error", found["text"], folder, file, int(found["line"] or 0))
         if whole and whole["ld"]:
             if _CANNOT.match(rest):
                 return Parsed("error", rest)
             if rest.startswith("warning: "):
                 return Parsed("warning", rest.removeprefix("warning: "))
-        return None
+        return Parsed("error", line) if _ARCHIVER.match(line) else None
 
     def _assembler(self, line: str) -> Parsed | None:
         # as: `a.s:3: Error: no such instruction`, with a capital; gcc without a line: `x.c: error: …`.
@@ -122,20 +136,31 @@ class Make:
         if line.startswith("FAILED: "):
             return Parsed("error", line)
         if line.startswith("ninja: "):
-            rest = line.removeprefix("ninja: ")
-            for word in ("error", "warning"):
-                if rest.startswith(f"{word}: "):
-                    return Parsed(word, rest.removeprefix(f"{word}: "))
-            return Parsed("error", rest) if rest.startswith(("build stopped", "fatal")) else None
+            return self._ninja(line.removeprefix("ninja: "))
+        if found := _NO_COMMAND.match(line):
+            return Parsed("error", found["text"])
         found = _MAKEFILE.match(line)
         if found:
-            level = "warning" if found["text"].startswith("warning: ") else "error"
+            # What $(warning …) says has no mark of its own.
+            level = "error" if found["text"].startswith("*** ") else "warning"
             text = found["text"].removeprefix("warning: ").removeprefix("*** ")
             return Parsed(level, text, *place(found["file"]), int(found["line"]))
         whole = _MAKE.match(line)
         if whole is None:
             return None
         return self._make_itself(whole["rest"])
+
+    def _ninja(self, rest: str) -> Parsed | None:
+        if found := _ENTERING.match(rest):
+            self._folders.append(found["dir"])
+            return None
+        for word in ("error", "warning"):
+            if rest.startswith(f"{word}: "):
+                text = rest.removeprefix(f"{word}: ")
+                if found := _NINJA_PLACE.match(text):
+                    return Parsed(word, found["text"], *place(found["file"]), int(found["line"]))
+                return Parsed(word, text)
+        return Parsed("error", rest) if rest.startswith(("build stopped", "fatal")) else None
 
     def _make_itself(self, rest: str) -> Parsed | None:
         if found := _ENTERING.match(rest):
@@ -145,11 +170,14 @@ class Make:
                 self._folders.pop()
         elif found := _MAKE_FAILED.match(rest):
             text = f"{found['target']}: {found['text']}"
-            return Parsed("error", text, *place(found["file"]), int(found["line"]))
+            level = "error" if found["bad"] else "warning"  # an error that make was told to ignore
+            return Parsed(level, text, *place(found["file"]), int(found["line"]))
         elif rest.startswith("*** "):
             return Parsed("error", rest.removeprefix("*** "))
         elif rest.startswith(("warning: ", "Warning: ")):
-            return Parsed("warning", rest.split(": ", 1)[1])
+            return Parsed("warning", rest.split(": ", 1)[1].strip())
+        elif _UNABLE.match(rest):
+            return Parsed("error", rest)
         return None
 
     def _cmake(self, line: str) -> Parsed | None:

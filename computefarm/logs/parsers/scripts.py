@@ -7,7 +7,7 @@ from .python import Python
 from .words import Parsed
 
 
-class Shell:
+class Script:
     """For tasks of which nobody knows the tool."""
 
     both_streams = True

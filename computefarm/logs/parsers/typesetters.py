@@ -13,10 +13,13 @@ from .words import Parsed, place
 
 _FILE_LINE = re.compile(r"(?P<file>[^\s:(][^:(]*\.\w+):(?P<line>\d+): (?P<text>.*)")
 _ERROR = re.compile(r"! (?P<text>.*)")
-_AT_LINE = re.compile(r"l\.(?P<line>\d+)\b")
+_AT_LINE = re.compile(r"l\.(?P<line>\d+)\b ?(?P<context>.*)")
 _WARNING = re.compile(
     r"(?:(?:LaTeX|pdfTeX|LuaTeX)(?: \w+)?|(?:Package|Class) \S+) (?P<kind>Warning|Error|Info):? ?(?P<text>.*)"
 )
+_CONTINUED = re.compile(r"\(\w[\w-]*\) {2,}(?P<text>\S.*)")
+_WIDTH = 79
+"""Where TeX breaks its lines."""
 _INPUT_LINE = re.compile(r"on input line (?P<line>\d+)")
 _BOX = re.compile(
     r"(?P<text>(?:Over|Under)full \\[hv]box .*?)"
@@ -36,6 +39,9 @@ class Latex:
     def __init__(self) -> None:
         self._stack: list[str] = []
         self._error = ""
+        self._warning = ""
+        self._broken = False
+        """The line before was broken by TeX."""
 
     def feed(self, line: str) -> Parsed | None:
         """Return the message in `line`; an error is told when its line number has come."""
@@ -43,13 +49,16 @@ class Latex:
             found = _AT_LINE.match(line)
             if found:
                 text, self._error = self._error, ""
+                text += f" {found['context'].strip()}" if found["context"].strip() else ""
                 return Parsed("error", text, *self._here(), int(found["line"]))
             if found := _ERROR.match(line):  # the one before had no place
                 text, self._error = self._error, found["text"]
                 return Parsed("error", text, *self._here())
             return None
+        if self._warning:
+            return self._go_on(line)
         parsed = self._message(line)
-        if parsed is None:
+        if parsed is None and not self._warning:
             self._follow(line)
         return parsed
 
@@ -67,12 +76,30 @@ class Latex:
             self._error = text
             return None
         if found := _WARNING.match(line):
-            where = _INPUT_LINE.search(found["text"])
-            level = {"Warning": "warning", "Error": "error", "Info": "info"}[found["kind"]]
-            return Parsed(level, found["text"], *self._here(), int(where["line"]) if where else 0)
+            if found["kind"] == "Warning":
+                self._warning, self._broken = found["text"], len(line) >= _WIDTH
+                return self._told() if _INPUT_LINE.search(found["text"]) and not self._broken else None
+            level = {"Error": "error", "Info": "info"}[found["kind"]]
+            return Parsed(level, found["text"], *self._here())
         if found := _BOX.match(line):
             return Parsed("info", found["text"], *self._here(), int(found["line"] or found["one"] or 0))
         return None
+
+    def _go_on(self, line: str) -> Parsed | None:
+        """Add to a warning what stands below it; a blank line is its end."""
+        broken, self._broken = self._broken, len(line) >= _WIDTH
+        if broken and line.strip():
+            self._warning += line
+        elif found := _CONTINUED.match(line):
+            self._warning += f" {found['text']}"
+        else:
+            return self._told()
+        return None
+
+    def _told(self) -> Parsed:
+        text, self._warning = self._warning, ""
+        where = _INPUT_LINE.search(text)
+        return Parsed("warning", text, *self._here(), int(where["line"]) if where else 0)
 
     def _here(self) -> tuple[str, str]:
         for file in reversed(self._stack):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from importlib import metadata
 
 import pytest
@@ -138,14 +139,15 @@ l.1 In chapter \alsobad
 )
 Overfull \hbox (339.89986pt too wide) in paragraph at lines 3--5
 Package hyperref Warning: Token not allowed in a PDF string.
+
 """
 
 
 def test_latex_follows_the_files_that_it_opens() -> None:
     assert parsed("latex", PDFLATEX) == [
-        ("error", "", "t.tex", 3, 0, "Undefined control sequence."),
+        ("error", "", "t.tex", 3, 0, "Undefined control sequence. Hello \\undefinedthing"),
         ("warning", "", "t.tex", 3, 0, "Reference `nope' on page 1 undefined on input line 3."),
-        ("error", "", "ch.tex", 1, 0, "Undefined control sequence."),
+        ("error", "", "ch.tex", 1, 0, "Undefined control sequence. In chapter \\alsobad"),
         ("info", "", "t.tex", 3, 0, r"Overfull \hbox (339.89986pt too wide) in paragraph"),
         ("warning", "", "t.tex", 0, 0, "Token not allowed in a PDF string."),
     ]
@@ -208,11 +210,177 @@ ERROR tt/test_y.py - ImportError: nothing
     assert parsed("pytest", text) == [
         ("error", "", "tt/test_x.py", 4, 0, "AssertionError: no"),
         ("warning", "/tmp/lp/tt", "test_x.py", 3, 0, "UserWarning: hm"),
-        ("error", "", "tt/test_x.py", 0, 0, "test_a: AssertionError: no"),
+        ("info", "", "tt/test_x.py", 0, 0, "test_a: AssertionError: no"),
         ("error", "", "tt/test_y.py", 0, 0, "collection: ImportError: nothing"),
         ("error", "", "", 0, 0, "2 failed, 1 warning in 0.22s"),
         ("info", "", "", 0, 0, "3 passed in 0.10s"),
     ]
+
+
+LINKERS = """\
+/usr/bin/ld:j.o: file format not recognized; treating as linker script
+/usr/bin/ld:j.o:0: syntax error
+<artificial>:(.text+0x5): undefined reference to `foo'
+/tmp/lv/t/l1.c:1: undefined reference to `foo'
+ld.lld: error: undefined symbol: foo
+ar: nothing.o: No such file or directory
+x.c:3:5: runtime error: signed integer overflow
+"""
+
+
+def test_linkers_archivers_and_sanitizers() -> None:
+    assert parsed("gcc", LINKERS) == [
+        ("error", "", "", 0, 0, "j.o: file format not recognized; treating as linker script"),
+        ("error", "", "", 0, 0, "j.o:0: syntax error"),
+        ("error", "", "", 0, 0, "undefined reference to `foo'"),
+        ("error", "/tmp/lv/t", "l1.c", 1, 0, "undefined reference to `foo'"),
+        ("error", "", "", 0, 0, "ld.lld: undefined symbol: foo"),
+        ("error", "", "", 0, 0, "ar: nothing.o: No such file or directory"),
+        ("error", "", "x.c", 3, 5, "signed integer overflow"),
+    ]
+
+
+MAKE_4_3 = """\
+Makefile:16: warning: overriding recipe for target 'twice'
+make: nosuchcommand: No such file or directory
+make: *** [Makefile:11: kill] Killed
+make: [Makefile:2: x] Error 1 (ignored)
+err.mk:5: note this
+err.mk:6: *** stop here.  Stop.
+make: warning:  Clock skew detected.  Your build may be incomplete.
+/bin/sh: 1: nosuchcommand: not found
+ninja: Entering directory `b4'
+x.c:1:31: error: 'q' undeclared
+ninja: error: build.ninja:2: expected 'command =' line
+CMake Warning (dev) in CMakeLists.txt:
+  No cmake_minimum_required command is present.
+CMake Error: The source directory "/p/nodir" does not exist.
+"""
+
+
+def test_what_else_make_ninja_and_cmake_say() -> None:
+    assert parsed("make", MAKE_4_3) == [
+        ("warning", "", "Makefile", 16, 0, "overriding recipe for target 'twice'"),
+        ("error", "", "", 0, 0, "nosuchcommand: No such file or directory"),
+        ("error", "", "Makefile", 11, 0, "kill: Killed"),
+        ("warning", "", "Makefile", 2, 0, "x: Error 1 (ignored)"),
+        ("warning", "", "err.mk", 5, 0, "note this"),
+        ("error", "", "err.mk", 6, 0, "stop here.  Stop."),
+        ("warning", "", "", 0, 0, "Clock skew detected.  Your build may be incomplete."),
+        ("error", "", "", 0, 0, "nosuchcommand: not found"),
+        ("error", "b4", "x.c", 1, 31, "'q' undeclared"),
+        ("error", "b4", "build.ninja", 2, 0, "expected 'command =' line"),
+        ("warning", "", "CMakeLists.txt", 0, 0, "No cmake_minimum_required command is present."),
+        ("error", "", "", 0, 0, 'The source directory "/p/nodir" does not exist.'),
+    ]
+
+
+LONG_WARNINGS = r"""(./t.tex
+Package hyperref Warning: Token not allowed in a PDF string (Unicode):
+(hyperref)                removing `math shift' on input line 6.
+
+LaTeX Warning: Reference `a-rather-long-label-of-some-section' on page 1 undefi
+ned on input line 12.
+
+LaTeX Warning: There were undefined references.
+
+! LaTeX Error: File `nosuchpackage.sty' not found.
+
+! Emergency stop.
+<read *>
+l.3 \begin
+          {document}^^M
+!  ==> Fatal error occurred, no output PDF file produced!
+"""
+
+
+def test_latex_warnings_of_several_lines() -> None:
+    assert parsed("latex", LONG_WARNINGS) == [
+        ("warning", "", "t.tex", 6, 0, "Token not allowed in a PDF string (Unicode): removing `math shift' on input line 6."),
+        ("warning", "", "t.tex", 12, 0, "Reference `a-rather-long-label-of-some-section' on page 1 undefined on input line 12."),
+        ("warning", "", "t.tex", 0, 0, "There were undefined references."),
+        ("error", "", "t.tex", 0, 0, "LaTeX Error: File `nosuchpackage.sty' not found."),
+        ("error", "", "t.tex", 3, 0, "Emergency stop. \\begin"),
+        ("error", "", "t.tex", 0, 0, "==> Fatal error occurred, no output PDF file produced!"),
+    ]
+
+
+def test_python_groups_bare_exceptions_and_the_interpreter_itself() -> None:
+    text = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/tmp/lv/py/s.py", line 11, in <module>
+  |     raise ExceptionGroup("many", [ValueError("a"), TypeError("b")])
+  | ExceptionGroup: many (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | ValueError: a
+Traceback (most recent call last):
+  File "/tmp/lv/py/s.py", line 6, in f
+    raise Weird from e
+Weird
+/usr/bin/python3: can't open file '/p/nofile.py': [Errno 2] No such file or directory
+/usr/bin/python3: No module named nomodule
+"""
+    assert parsed("python", text) == [
+        ("error", "/tmp/lv/py", "s.py", 11, 0, "ExceptionGroup: many (2 sub-exceptions)"),
+        ("error", "/tmp/lv/py", "s.py", 6, 0, "Weird"),
+        ("error", "", "", 0, 0, "can't open file '/p/nofile.py': [Errno 2] No such file or directory"),
+        ("error", "", "", 0, 0, "No module named nomodule"),
+    ]
+
+
+def test_pytest_short_tracebacks_have_the_place_above() -> None:
+    text = """\
+____________________________________ test_b ____________________________________
+test_x.py:8: in test_b
+    helper(1)
+test_x.py:6: in helper
+    raise ValueError("two\\nlines")
+E   ValueError: two
+E   lines
+_______________________ ERROR collecting test_y.py _____________________________
+/usr/lib/python3.11/importlib/__init__.py:126: in import_module
+    return _bootstrap._gcd_import(name[level:], package, level)
+test_y.py:1: in <module>
+    import nothing_here
+E   ModuleNotFoundError: No module named 'nothing_here'
+=========================== short test summary info ============================
+FAILED test_x.py::test_b - ValueError: two
+ERROR test_y.py
+FAILED test_x.py::test_p[a b] - AssertionError: assert 'a b' == 1
+ERROR: file or directory not found: nofile.py
+"""
+    assert parsed("pytest", text) == [
+        ("error", "", "test_x.py", 6, 0, "ValueError: two"),
+        ("error", "", "test_y.py", 1, 0, "ModuleNotFoundError: No module named 'nothing_here'"),
+        ("info", "", "test_x.py", 0, 0, "test_b: ValueError: two"),
+        ("info", "", "test_y.py", 0, 0, "collection: error"),
+        ("error", "", "test_x.py", 0, 0, "test_p[a b]: AssertionError: assert 'a b' == 1"),
+        ("error", "", "", 0, 0, "file or directory not found: nofile.py"),
+    ]
+
+
+def test_a_script_may_run_anything() -> None:
+    text = """\
+make: *** [Makefile:2: x] Error 1
+a.c:1:2: warning: unused
+Traceback (most recent call last):
+  File "/p/s.py", line 4, in <module>
+    error: this is source text
+ValueError: no
+plain
+"""
+    assert parsed("script", text) == [
+        ("error", "", "Makefile", 2, 0, "x: Error 1"),
+        ("warning", "", "a.c", 1, 2, "unused"),
+        ("error", "/p", "s.py", 4, 0, "ValueError: no"),
+    ]
+
+
+def test_a_line_of_a_megabyte_is_no_message_and_takes_no_time() -> None:
+    before = time.process_time()
+    for name in parsers.names():
+        assert parser(name).feed("x: " * 300_000) is None
+    assert time.process_time() - before < 0.5
 
 
 # --- whoever ships it ---
