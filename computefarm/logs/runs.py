@@ -88,13 +88,15 @@ class Runs:
         """
         with self._lock:
             mine = [facts for facts in self._runs.values() if owner is None or facts.owner == owner]
-        if wanted == "last" and mine:
+        if mine and wanted == "last":
             return mine[-1]
+        if not mine:
+            raise UsageError("the farm's log has no run that this key may see")
         exact = [facts for facts in mine if facts.run == wanted]
         near = exact or [facts for facts in mine if facts.run.startswith(wanted)]
         if len(near) == 1:
             return near[0]
-        newest = ", ".join(facts.run for facts in mine[-3:]) or "none"
+        newest = ", ".join(facts.run for facts in mine[-3:])
         which = "more than one run" if near else "no run"
         raise UsageError(f"the farm's log has {which} called {wanted!r}; the newest are: {newest}")
 
