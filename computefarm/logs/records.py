@@ -23,6 +23,10 @@ LOCAL = "local"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
+_PRIVATE = re.compile(r".*/private/tasks-[0-9a-f]{12}/[^/]+(?:/(?P<inside>.*))?")
+"""Where a task runs: gone when it has ended, but laid out as the project is."""
+
+
 def logger_name(*parts: str) -> str:
     """Return `farm.<part>.<part>`; a dot inside a part, or an empty one, would make a branch of the tree."""
     return ".".join(("farm", *(part.replace(".", "_") or "-" for part in parts)))
@@ -35,6 +39,12 @@ def plain(text: str) -> str:
     if "\r" in text:
         text = text.rstrip("\r").rpartition("\r")[2]
     return text
+
+
+def in_project(folder: str) -> str:
+    """Return a folder as the project has it: what is below a task's own folder is relative to the project."""
+    found = _PRIVATE.fullmatch(folder) if "/private/" in folder else None
+    return folder if found is None else found["inside"] or ""
 
 
 class Records:
@@ -84,7 +94,7 @@ class Records:
                     "seq": seq,
                 }
                 if parsed is not None and parsed.file:
-                    record["dir"] = parsed.dir
+                    record["dir"] = in_project(parsed.dir)
                     record["file"] = parsed.file
                     record["line"] = parsed.line
                     record["column"] = parsed.column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from computefarm.logs.records import Records, line_of, logger_name, plain
+from computefarm.logs.records import Records, in_project, line_of, logger_name, plain
 from computefarm.messages import Piece
 
 
@@ -73,6 +73,15 @@ def test_no_part_of_a_name_is_empty_or_branches() -> None:
     assert logger_name("r1", "nn02.example.org", "gcc") == "farm.r1.nn02_example_org.gcc"
     assert logger_name("", "h", "gcc") == "farm.-.h.gcc"
     assert records(capability="").feed([Piece(1, 0.0, "x\n")])[0]["name"] == "farm.r1.nn02.local"
+
+
+def test_the_folder_of_a_task_is_the_project() -> None:
+    made = records("python")
+    base = "/home/u/.cache/computefarm/private/tasks-d05ef5d5aba1/17"
+    texts = f'  File "{base}/lib/s.py", line 3\nSyntaxError: no\n  File "{base}/s.py", line 3\nSyntaxError: no\n'
+    places = [(r["dir"], r["file"]) for r in made.feed([Piece(2, 0.0, texts)]) if "file" in r]
+    assert places == [("lib", "s.py"), ("", "s.py")]
+    assert in_project("/home/u/private/notes") == "/home/u/private/notes"
 
 
 def test_a_record_is_written_like_a_compilers_line() -> None:
