@@ -19,7 +19,7 @@ from computefarm.messages import (
 from .commands import Keep, PeerId
 from .dispatch import Dispatch
 from .endings import Endings
-from .failures import KILLERS, LOSSES, honest, hopeless, of_kind, out_of_memory, tail_of
+from .failures import KILLERS, LOSSES, acquitted, honest, hopeless, of_kind, out_of_memory, tail_of
 from .outputs import stray_output
 from .quarantine import Quarantine
 from .state import Attempt, Avoidance, Task, TaskState, Withdrawn, Worker
@@ -175,31 +175,47 @@ class Accept:
     def adoptable(self, task: Task, worker: Worker, attempt: int, epoch: str) -> bool:
         """Return whether this is the task's last attempt, given up as lost, with no other in its place.
 
-        An attempt that the manager before sent, and whose start the journal lost, counts as well.
+        An attempt that a manager before sent, and whose start the journal lost, counts as well.
         """
-        if not task.queued:
-            return False
-        if task.restored and attempt > task.attempt and self._tables.abroad(epoch):
-            task.attempt, task.worker, task.epoch = attempt, worker.name, epoch
+        if self._unwritten(task, attempt, epoch):
             return True
-        if (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
+        if not task.queued or (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
             return False
         settled = task.past and task.past[-1].attempt == attempt and task.past[-1].outcome != "lost"
         return not settled
 
-    def adopt(self, task: Task, worker: Worker, now: float) -> None:
-        """Take an attempt that was given up as running after all."""
-        if task.past and task.past[-1].attempt == task.attempt:
+    def adopt(self, task: Task, worker: Worker, attempt: int, epoch: str, now: float) -> None:
+        """Take an adoptable attempt as running after all."""
+        if task.live is not None:  # an earlier one, whose worker has not come back
+            self._dispatch.release(task.live, now)
+            task.move(TaskState.WAITING)
+        if task.past and task.past[-1].attempt == attempt:
             task.past = task.past[:-1]
+            task.killers = acquitted(task, worker.name)
+        task.attempt, task.worker, task.epoch = attempt, worker.name, epoch
+        task.looking = False
+        self._wants.forget(task)
         self._dispatch.adopt(task, worker, now)
+
+    def _unwritten(self, task: Task, attempt: int, epoch: str) -> bool:
+        """Return whether a manager that knew `task` by this key started an attempt that the journal lacks."""
+        if attempt <= task.attempt or task.leader or task.cancelled is not None:
+            return False
+        if not 0 < task.known_since <= self._tables.epochs.get(epoch, 0):
+            return False
+        live = task.live
+        if live is None:
+            return task.state is TaskState.WAITING
+        return live.result is None and not self._tables.workers[live.worker].peer
 
     def _expected(self, worker: Worker, key: TaskKey, attempt: int, epoch: str, now: float) -> Task | None:
         """Return the task whose present attempt this is; an attempt given up but not replaced yet counts."""
         task = self._tables.tasks.get(key)
         if task is None:
             return None
-        if task.queued and self.adoptable(task, worker, attempt, epoch or self._tables.epoch):
-            self.adopt(task, worker, now)
+        epoch = epoch or self._tables.epoch
+        if (task.queued or task.known_since) and self.adoptable(task, worker, attempt, epoch):
+            self.adopt(task, worker, attempt, epoch, now)
         live = task.live
         return task if live is not None and self.current(live, worker, attempt, epoch) else None
 

@@ -168,7 +168,8 @@ class Admission:
         task = self._task(key, session, spec, queue, action_digest(spec.action), now)
         if self._tables.journalled:
             at = now + self._tables.wall_offset
-            entry = Submitted(key, session.name, session.owner, spec, queue.need, at, session.lease_s)
+            need, epoch = queue.need, self._tables.epoch
+            entry = Submitted(key, session.name, session.owner, spec, need, at, session.lease_s, epoch)
             self._tables.record(entry, urgent=True)
         if spec.deadline_s > 0:
             self._tables.deadlines.set(key, now + spec.deadline_s)

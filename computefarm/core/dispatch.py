@@ -139,6 +139,8 @@ class Dispatch:
 
     def run(self, now: float) -> None:
         """Place everything that can be placed after what has happened."""
+        if self._tables.holding(now):
+            return
         while self._arrived or self._freed:
             arrived, self._arrived = self._arrived, {}
             freed, self._freed = self._freed, {}

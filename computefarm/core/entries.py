@@ -29,6 +29,8 @@ class Submitted(Entry, frozen=True, tag="submitted"):
     """Wall clock, for people."""
     lease_s: float = 0.0
     """As in `Submit`."""
+    epoch: str = ""
+    """Of the manager that writes this: `key` names this task for it and for those after it."""
 
 
 class Started(Entry, frozen=True, tag="started"):

@@ -74,6 +74,15 @@ def hopeless(task: Task) -> str | None:
     return f"lost {losses} times" if losses >= LOSSES else None
 
 
+def acquitted(task: Task, worker: str) -> tuple[str, ...]:
+    """Return the killers of a task once the last loss with `worker` has been taken back."""
+    theirs = [process for process in task.killers if process.split("/")[0] == worker]
+    losses = sum(1 for past in task.past if past.outcome == "lost" and past.worker == worker)
+    if len(theirs) <= losses:
+        return task.killers
+    return tuple(process for process in task.killers if process != theirs[-1])
+
+
 def of_kind(past: tuple[Past, ...], kind: str) -> list[Past]:
     """Return the earlier attempts that failed so."""
     return [attempt for attempt in past if attempt.kind == kind]

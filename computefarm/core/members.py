@@ -271,7 +271,7 @@ class Members:
         for key, number, epoch in sorted(listed):
             task = self._tables.tasks.get(key)
             if task is not None and self._accept.adoptable(task, worker, number, epoch):
-                self._accept.adopt(task, worker, now)
+                self._accept.adopt(task, worker, number, epoch, now)
             else:
                 text = "the manager has given this task to others or forgotten it"
                 halt = Halt(key, number, text, epoch=self._tables.abroad(epoch))

@@ -21,7 +21,7 @@ from .commands import Pin
 from .dispatch import Dispatch
 from .endings import Endings
 from .entries import Cancelled, Ended, Forgotten, JournalEntry, Started, Submitted
-from .state import Host, Session, Task, Worker
+from .state import Host, Session, Task, TaskState, Worker
 from .tables import Tables
 from .wants import Wants
 
@@ -33,9 +33,52 @@ class Remembered(msgspec.Struct, gc=False):
     """What the journal says of one task that has not been forgotten."""
 
     submitted: Submitted
+    since: int
+    """The manager that gave the key, counted from 1; 0 when that is not known."""
     started: Started | None = None
+    over: bool = False
+    """The attempt has ended."""
     done: Done | None = None
     cancelled: str | None = None
+
+
+class Exchanges:
+    """Clients whose tasks shared a run and who have exchanged their entries (see `Withdrawals.detach`).
+
+    Two records tell of that, and the second may be lost with the journal's tail: so the first does it all.
+    """
+
+    def __init__(self, remembered: dict[TaskKey, Remembered]) -> None:
+        self._remembered = remembered
+        self._keys: dict[tuple[str, int], TaskKey] | None = None
+        """By session and number; made when it is needed, for most journals tell of no exchange."""
+
+    def entered(self, entry: Submitted) -> None:
+        """A key is new."""
+        if self._keys is not None:
+            self._keys[entry.session, entry.spec.task] = entry.key
+
+    def submitted_again(self, known: Remembered, entry: Submitted) -> None:
+        """A known key stands for another client's task from now on, and that one's key for this one's."""
+        keys = self._keys
+        if keys is None:
+            keys = self._keys = {
+                (each.submitted.session, each.submitted.spec.task): key
+                for key, each in self._remembered.items()
+            }
+        before = known.submitted
+        names = ((before.session, before.spec.task), (entry.session, entry.spec.task))
+        partner = self._remembered.get(keys.get(names[1], 0))
+        if partner is not None and partner is not known:
+            key = partner.submitted.key
+            partner.submitted = msgspec.structs.replace(before, key=key)
+            partner.done = None
+            keys[names[0]] = key
+        elif keys.get(names[0]) == entry.key:
+            del keys[names[0]]
+        known.submitted = entry
+        known.done = None  # only what has not ended is exchanged
+        keys[names[1]] = entry.key
 
 
 class Restorer:
@@ -68,11 +111,12 @@ class Restorer:
             if started is not None:
                 task.attempt, task.worker, task.epoch = started.attempt, started.worker, started.epoch
                 task.retries = started.retries
-            if started is not None and known.done is None and self._boots[started.worker] == started.boot:
+            task.known_since = known.since
+            if started is not None and not known.over and self._boots[started.worker] == started.boot:
                 self._adopt(task, started, known.cancelled, now)
             else:
                 waiting.append((task, known.cancelled))
-        self._expect(waiting, now)
+        self._expect(now)
         # Only now, so that identical actions join a run that goes on.
         for task, cancelled in waiting:
             if cancelled is None:
@@ -81,45 +125,46 @@ class Restorer:
                 task.cancelled = cancelled
                 self._endings.end_cancelled(task, now)
 
-    def _expect(self, waiting: list[tuple[Task, str | None]], now: float) -> None:
-        """Hold what waits until those workers are back that had attempts last.
+    def _expect(self, now: float) -> None:
+        """Hold everything until those workers are back that had attempts last.
 
-        An attempt is sent before the journal's next sync: what looks waiting may run, and its worker says so.
+        An attempt is sent before the journal's next sync: what looks waiting may run, what looks running may
+        have been lost and run elsewhere, and its worker says so.
         """
-        if not any(cancelled is None for _, cancelled in waiting):
+        if all(task.state is TaskState.ENDED for task in self._tables.tasks.values()):
             return
         newest = max((entry.at for entry in self._last.values()), default=0.0)
-        self._tables.returning = {
-            name for name, entry in self._last.items() if entry.at >= newest - RECENT_S
-        }
-        for task, _ in waiting:
-            task.restored = True
+        self._tables.returning = {name for name, entry in self._last.items() if entry.at >= newest - RECENT_S}
         self._tables.held_until = now + RETURN_BEATS * self._tables.heartbeat_s
         self._tables.returned_by = now + ADOPT_BEATS * self._tables.heartbeat_s
 
     def _fold(self, entries: Iterable[JournalEntry]) -> dict[TaskKey, Remembered]:
         """Return what is left to say of each task."""
         remembered: dict[TaskKey, Remembered] = {}
+        exchanges = Exchanges(remembered)
         last = 0
         for entry in entries:
             match entry:
                 case Submitted(key=key):
+                    since = self._place(entry.epoch)
                     known = remembered.get(key)
                     if known is None:
-                        remembered[key] = Remembered(entry)
+                        remembered[key] = Remembered(entry, since)
+                        exchanges.entered(entry)
                         last = max(last, key)
                     else:
-                        known.submitted = entry
+                        exchanges.submitted_again(known, entry)
                 case Started(key=key):
+                    self._place(entry.epoch)
                     self._boots[entry.worker] = entry.boot
                     self._last[entry.worker] = entry
                     known = remembered.get(key)
                     if known is not None:
-                        known.started, known.done = entry, None
+                        known.started, known.over, known.done = entry, False, None
                 case Ended(key=key):
                     known = remembered.get(key)
                     if known is not None:
-                        known.done = entry.done
+                        known.over, known.done = True, entry.done
                 case Cancelled(keys=keys):
                     for key in keys:
                         if (known := remembered.get(key)) is not None:
@@ -132,6 +177,11 @@ class Restorer:
                     assert_never(entry)
         self._tables.keys_from(last)
         return remembered
+
+    def _place(self, epoch: str) -> int:
+        """Return the place of a manager in the order of all that the journal knows."""
+        epochs = self._tables.epochs
+        return epochs.setdefault(epoch, len(epochs) + 1) if epoch else 0
 
     def _owed(self, done: Done | None) -> Done | None:
         """Return a task's end, unless there is none or its outputs are gone meanwhile."""
@@ -147,8 +197,7 @@ class Restorer:
         """Enter a task; None when it cannot be, and is not owed to anybody."""
         submitted = known.submitted
         session = self._session(submitted, now)
-        if submitted.spec.task in session.tasks or (known.done and known.done.session != session.name):
-            # Half of an exchange between two clients was lost with the journal's tail.
+        if submitted.spec.task in session.tasks:  # no manager writes such a journal
             self._tables.forgotten.append(key)
             return None
         try:

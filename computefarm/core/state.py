@@ -350,8 +350,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     """Why the client wants it no more, while its attempt is being halted."""
     done: Done | None = None
     """What was said at the end, until taken."""
-    restored: bool = False
-    """It comes from the journal as waiting; its start may have been in the tail that was lost."""
+    known_since: int = 0
+    """Of a task from the journal: place in `Tables.epochs` of the manager that took it; 0 for others."""
 
     def move(self, state: TaskState) -> None:
         """Change the state; the only place where that happens."""

@@ -44,15 +44,17 @@ class Tables:
         self.session_lease_s = SESSION_BEATS * heartbeat_s
         self.started_at = now
         self.settled_at = now + self.lease_s
+        """From then on a capability that nobody offers is known to be missing, not just late."""
         self.returning: set[str] = set()
         """After a restart: workers that may have attempts of which the journal's lost tail told."""
         self.held_until = now
         """Nothing is placed before, whoever is back: a worker may be unknown to the journal."""
         self.returned_by = now
         """When nobody is waited for any more."""
-        """From then on a capability that nobody offers is known to be missing, not just late."""
         self.wall_offset = 0.0
         """Add it to `now` for a wall-clock time."""
+        self.epochs: dict[str, int] = {}
+        """The managers before this one that the journal knows, counted from 1 in their order."""
         self.peers: dict[PeerId, Peer] = {}
         self.workers: dict[str, Worker] = {}
         self.free: dict[str, Worker] = {}
@@ -147,6 +149,15 @@ class Tables:
     def holding(self, now: float) -> bool:
         """Return whether nothing may be placed yet: it may be running already."""
         return now < self.held_until or (bool(self.returning) and now < self.returned_by)
+
+    def holding_obstacle(self, now: float) -> Obstacle:
+        """Return why nothing is placed yet, for people."""
+        text = "it was started again and waits for workers to tell what they run"
+        names = sorted(self.returning)
+        if names and now >= self.held_until:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            text = f"{text}: {', '.join(names[:3])}{more}"
+        return Obstacle("host", "manager", text)
 
     def commands(self) -> list[Command]:
         """Return what was decided since the last call."""

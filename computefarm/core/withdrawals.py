@@ -127,5 +127,6 @@ class Withdrawals:
         session = task.session
         at = now + self._tables.wall_offset
         need = task.queue.need
-        entry = Submitted(task.key, session.name, session.owner, spec, need, at, session.lease_s)
+        epoch = self._tables.epoch
+        entry = Submitted(task.key, session.name, session.owner, spec, need, at, session.lease_s, epoch)
         self._tables.record(entry, urgent=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from computefarm.codec import action_digest
+from computefarm.core.beats import RETURN_BEATS
 from computefarm.core.commands import Record, Send
 from computefarm.core.entries import Ended, Forgotten, JournalEntry, Started, Submitted
 from computefarm.messages import (
@@ -94,6 +95,12 @@ class Audit:
         """Ended tasks whose outputs were lost with the manager, which must run again."""
         self.adoptable: dict[_Task, tuple[str, int]] = {}
         """What the journal says was running when the present manager started, and it has not started anew."""
+        self.sent: dict[_Task, tuple[str, int]] = {}
+        """The attempt that a manager has sent last, written down or not: epoch and number."""
+        self.held: set[_Task] = set()
+        """Tasks that the present manager knows from the journal."""
+        self.held_until = 0.0
+        """On the manager's clock: when it may start those, for until then workers tell what they run."""
         self.offered: set[_Task] = set()
         """What workers have told the present manager they have in hand."""
         self.cancelled: set[tuple[str, int]] = set()
@@ -151,8 +158,7 @@ class Audit:
                 self._cancelled(client, done, self.specs[name])
             case Outcome.LOST:
                 losses = sum(past.outcome == "lost" for past in done.attempts)
-                # One loss may have been taken back: its worker returned, and lost the attempt in another way.
-                self.demand(losses >= KILLERS - 1, "given up after %d losses: %s", losses, done)
+                self.demand(losses >= KILLERS, "given up after %d losses: %s", losses, done)
             case _ if (said := re.match(r"attempt (\d+)", result.reason)) and not done.cached:
                 self.demand(int(said[1]) == done.attempts[-1].attempt, "not the last attempt's: %s", done)
             case _:
@@ -266,10 +272,12 @@ class Audit:
     def _starts(self, manager: ManagerNode, message: Run) -> None:
         """Complain when a task is started that has ended, or that still runs on a worker in touch."""
         lineage = manager.lineages
-        self.adoptable.pop((lineage, message.key), None)
-        self.demand((lineage, message.key) not in self.ended, "a finished task runs again: %s", message)
-        if message.attempt == 1:
-            return
+        task = (lineage, message.key)
+        self.adoptable.pop(task, None)
+        self.demand(task not in self.ended, "a finished task runs again: %s", message)
+        early = task in self.held and manager.now < self.held_until
+        self.demand(not early, "started before its worker could come back with it: %s", message)
+        self.sent[task] = (message.epoch, message.attempt)
         for worker in self.world.workers:
             known = manager.core._tables.workers.get(worker.name)
             if not worker.alive or worker.line is None or known is None:
@@ -313,6 +321,8 @@ class Audit:
                     self.last.pop(task, None)
                 elif isinstance(entry, Ended | Submitted):
                     self.taken.pop(task, None)
+                    if isinstance(entry, Submitted):
+                        self.sent.pop(task, None)
 
     def restored(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
         """A new manager has read the journal: what was promised must be there."""
@@ -324,6 +334,7 @@ class Audit:
             if isinstance(entry, Ended):
                 started.pop(entry.key, None)
         self.adoptable = {(lineage, key): (entry.epoch, entry.attempt) for key, entry in started.items()}
+        self._unwritten(manager)
         self._ends(manager, survived)
         # By name, for two tasks that share a run may exchange their keys.
         here = {(task.session.name, task.number) for task in manager.core._tables.tasks.values()}
@@ -332,6 +343,16 @@ class Audit:
             if task[0] == lineage and (session, number) not in self.gone:
                 self.demand((session, number) in here, "task %d of %s was accepted and is lost%s", number, session,
                             "" if key in known else " from the journal")  # fmt: skip
+
+    def _unwritten(self, manager: ManagerNode) -> None:
+        """Attempts whose starts were lost with the journal's tail must be adopted as well."""
+        self.held_until = manager.now + RETURN_BEATS * 2.0
+        tables, lineage = manager.core._tables, manager.lineages
+        self.held = {(lineage, key) for key in tables.tasks}
+        for key, task in tables.tasks.items():
+            epoch, attempt = self.sent.get((lineage, key), ("", 0))
+            if attempt > task.attempt and epoch in tables.epochs and not task.leader:
+                self.adoptable[lineage, key] = (epoch, attempt)
 
     def _ends(self, manager: ManagerNode, survived: list[JournalEntry]) -> None:
         """Complain of a second end, unless the outputs of the first were found to be lost at some restart."""

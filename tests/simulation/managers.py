@@ -24,7 +24,7 @@ from computefarm.core.commands import (
     Vanished,
 )
 from computefarm.core.manager import TaskManager
-from computefarm.messages import Digest, Disconnect, Halt, Hello, Result, Run, ToManager
+from computefarm.messages import Digest, Disconnect, Hello, Result, ToManager
 from computefarm.testing.invariants import check
 
 from .disk import Disk
@@ -57,7 +57,6 @@ class ManagerNode(Node):
         self.stable_names = self.random.random() < 0.7
         """Whether a process that returns keeps the name of its peer."""
         self.journalled = self.random.random() < 0.8
-        self.careful = self.random.random() < 0.7
         self.start()
 
     # --- life
@@ -241,20 +240,13 @@ class ManagerNode(Node):
             self.arm()
 
     def send(self, command: Send) -> None:
-        """Send now, or when the journal has reached the mark the message waits for.
-
-        A careful shell starts attempts only when that is written down, as long as the journal works.
-        """
+        """Send now, or when the journal has reached the mark the message waits for."""
         line = self.peers.get(command.peer)
         if line is None:
             return
         self.world.audit.decided(self, command)
-        after, last = command.after, len(self.disk.entries) - self.disk.base
-        if self.careful and not self.failed and last > self.synced and isinstance(command.message, Run | Halt):
-            after = last
-            self.disk.sync()
-        if after > self.synced:
-            self.held.append((after, line, command))
+        if command.after > self.synced:
+            self.held.append((command.after, line, command))
         else:
             line.down(command.message)
 

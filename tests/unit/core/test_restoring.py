@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from computefarm.core.beats import ADOPT_BEATS, RETURN_BEATS
-from computefarm.core.commands import JournalFailed, JournalWorks, LookUp
+from computefarm.core.commands import JournalFailed, JournalWorks, LookUp, NotFound
 from computefarm.core.entries import Cancelled, Ended, Forgotten, Started, Submitted
 from computefarm.messages import (
     Accepted,
@@ -11,6 +11,7 @@ from computefarm.messages import (
     Declined,
     Done,
     FileEntry,
+    Goodbye,
     Halt,
     Need,
     Outcome,
@@ -34,6 +35,14 @@ def journalled() -> Farm:
 def back(farm: Farm, *running: Running, boot: str = "w1", slots: int = 1) -> Farm:
     """Let the worker connect again, with what it has in hand."""
     return farm.worker(slots=slots, boot=boot, running=running)
+
+
+def wait_for_the_absent(farm: Farm, *present: str) -> Farm:
+    """Let pass what a restarted manager grants to workers that do not come back."""
+    until = farm.now + ADOPT_BEATS * 2.0
+    while farm.now < until:
+        farm.alive(*present).at(min(until, farm.now + 1.0))
+    return farm
 
 
 # --- what is written down ---------------------------------------------------------------------------------
@@ -105,7 +114,7 @@ def test_a_worker_that_does_not_come_back_is_not_waited_for_long() -> None:
     written = [entry for entry in farm.journal if not (type(entry) is Started and entry.key == run.key)]
 
     farm.restart(written).worker("w2")
-    farm.at(farm.now + ADOPT_BEATS * 2.0).alive("w2").at(farm.now + 0.1)
+    wait_for_the_absent(farm, "w2")
 
     assert farm.run("w2").name == "t2"
 
@@ -131,6 +140,125 @@ def test_a_key_that_is_used_again_is_not_mistaken_for_what_the_lost_tail_named()
     back(farm, Running(run.key, run.attempt, run.epoch))
 
     assert [halt.key for halt in farm.told("w1", Halt)] == [run.key]
+
+
+def test_an_attempt_of_another_task_that_had_the_same_key_is_not_taken_for_this_ones() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    farm.restart([]).client().submit(9)
+
+    farm.restart()
+    back(farm, Running(run.key, run.attempt, run.epoch))
+
+    assert [halt.key for halt in farm.told("w1", Halt)] == [run.key]
+    wait_for_the_absent(farm, "w1")
+    assert farm.run().name == "t9"
+
+
+def test_time_alone_places_nothing_before_the_workers_are_back() -> None:
+    farm = journalled().submit(1)
+    run = farm.run()
+    written = [entry for entry in farm.journal if type(entry) is not Started]
+
+    farm.restart(written).worker("w2").at(farm.now + RETURN_BEATS * 2.0 - 0.1)
+    assert farm.told("w2", Run) == []
+    back(farm, Running(run.key, run.attempt, run.epoch)).alive("w2").at(farm.now + RETURN_BEATS * 2.0)
+
+    assert farm.told("w2", Run) == []
+    assert farm.told("w1", Halt) == []
+
+
+def test_why_a_restarted_manager_places_nothing_is_told() -> None:
+    farm = journalled().submit(1)
+    written = [entry for entry in farm.journal if type(entry) is not Started]
+
+    farm.restart(written).worker("w2")
+
+    (obstacle,) = farm.manager.explain("s1", "t1").obstacles
+    assert "was started again" in obstacle.reason
+
+
+def test_an_attempt_of_a_lost_tail_is_taken_back_while_the_task_is_looked_up() -> None:
+    farm = Farm(journalled=True).client().worker().submit(spec(1, read_cache=True))
+    farm.learn(NotFound(1))
+    run = farm.run()
+    written = [entry for entry in farm.journal if type(entry) is not Started]
+
+    back(farm.restart(written), Running(run.key, run.attempt, run.epoch)).learn(NotFound(1))
+
+    assert farm.told("w1", Halt) == []
+    assert farm.manager.explain("s1", "t1").state == "running"
+    check(farm.manager)
+
+
+def test_an_attempt_of_a_lost_tail_is_taken_back_while_inputs_are_missing() -> None:
+    lacks = spec(1, action=action("one", inputs=(FileEntry("i", OUT, 1),)))
+    farm = journalled().submit(lacks).arrive(OUT)
+    run = farm.run()
+    written = [entry for entry in farm.journal if type(entry) is not Started]
+    farm.blobs.clear()
+
+    back(farm.restart(written), Running(run.key, run.attempt, run.epoch)).arrive(OUT)
+
+    assert farm.told("w1", Halt) == []
+    assert farm.manager.explain("s1", "t1").state == "running"
+    check(farm.manager)
+
+
+def test_a_later_attempt_of_a_lost_tail_takes_the_place_of_one_that_did_not_come_back() -> None:
+    farm = journalled().submit(1)
+    farm.run()
+    farm.say("w1", Goodbye()).worker("w2")
+    run = farm.run("w2")
+    written = [entry for entry in farm.journal if not (type(entry) is Started and entry.attempt == 2)]
+
+    farm.restart(written).worker("w2", running=(Running(run.key, run.attempt, run.epoch),))
+    assert farm.told("w2", Halt) == []
+    back(farm, Running(run.key, 1, run.epoch))
+
+    assert [halt.attempt for halt in farm.told("w1", Halt)] == [1]
+    farm.client().submit(1).finish(run, worker="w2")
+    assert farm.done().attempts[-1].worker == "w2"
+    check(farm.manager)
+
+
+# --- exchanges of which a half was lost -------------------------------------------------------------------
+
+
+def exchanged() -> Farm:
+    """Return a farm in which the first of two clients has left a run that both shared to the second."""
+    twins = [spec(number, action=action("same"), read_cache=True) for number in (1, 2)]
+    farm = Farm(journalled=True, cache=True).client().client("c2").worker()
+    farm.submit(twins[0]).submit(twins[1], session="s2", client="c2")
+    farm.run()
+    return farm.say("c1", Cancel("s1"))
+
+
+def test_of_an_exchange_whose_second_half_was_lost_nothing_is_lost() -> None:
+    farm = exchanged()
+    places = [n for n, entry in enumerate(farm.journal) if type(entry) is Submitted]
+    assert len(places) == 4
+
+    for length in range(places[1] + 1, len(farm.journal) + 1):
+        farm.restart(farm.journal[:length] if length < len(farm.journal) else None)
+        owed = {(task.session.name, task.number) for task in farm.manager._tables.tasks.values()}
+        assert owed == {("s1", 1), ("s2", 2)}, length
+        check(farm.manager)
+        farm = exchanged()
+
+
+def test_what_was_exchanged_after_its_outputs_were_lost_is_not_lost() -> None:
+    twins = [spec(number, action=action("same"), read_cache=True) for number in (1, 2)]
+    farm = Farm(journalled=True).client().client("c2").worker()
+    farm.submit(twins[0]).submit(twins[1], session="s2", client="c2")
+    farm.learn(NotFound(1)).arrive(OUT)
+    farm.finish(farm.run(), success(FileEntry("o", OUT, 1)))
+    farm.blobs.clear()
+
+    farm.restart().client().say("c1", Taken("s1", (1,)))
+    farm.restart()
+
+    assert ("s2", 2) in {(task.session.name, task.number) for task in farm.manager._tables.tasks.values()}
 
 
 # --- what is rebuilt --------------------------------------------------------------------------------------
@@ -172,10 +300,14 @@ def test_a_result_held_by_its_worker_is_taken_and_nothing_runs_again() -> None:
     assert farm.done().result.outcome is Outcome.SUCCEEDED
 
 
-def test_an_attempt_whose_worker_no_longer_has_it_is_started_anew_at_once() -> None:
+def test_an_attempt_whose_worker_no_longer_has_it_is_started_anew_once_others_have_had_time_to_return() -> (
+    None
+):
     farm = journalled().submit(1)
 
     back(farm.restart())
+    assert farm.told("w1", Run) == []
+    farm.at(farm.now + RETURN_BEATS * 2.0)
 
     assert farm.run().attempt == 2
 
@@ -206,7 +338,7 @@ def test_a_restarted_worker_has_lost_what_it_ran() -> None:
     farm = journalled().submit(1)
     farm.restart()
 
-    farm.worker(boot="another")
+    farm.worker(boot="another").at(farm.now + RETURN_BEATS * 2.0)
 
     assert farm.run().attempt == 2
 
@@ -264,7 +396,7 @@ def test_what_ended_but_whose_outputs_are_gone_is_run_again() -> None:
     farm.blobs.clear()
 
     farm.restart().worker("w2")
-    farm.at(farm.now + ADOPT_BEATS * 2.0).alive("w2").at(farm.now + 0.1)
+    wait_for_the_absent(farm, "w2")
 
     assert farm.run("w2").attempt == 2
     farm.restart()  # the journal now holds an end and a later start
