@@ -572,6 +572,10 @@ class Status(Message, frozen=True):
     running: int
     journal: str = ""
     """What is wrong with the manager's journal; empty when nothing is, or there is none."""
+    servers: tuple[ServerStatus, ...] = ()
+    """Workers that have answered requests, or could."""
+    requests: int = 0
+    """Requests that wait for a free worker."""
 
 
 class SessionStatus(Message, frozen=True):
@@ -759,6 +763,82 @@ class Time(Message, frozen=True, tag="time"):
     at: float
 
 
+# --- volatile requests: answered by warm processes, never written down --------------------------------
+
+
+class Request(Message, frozen=True, tag="request"):
+    """A pure function's arguments; answered by one `Reply`. From clients to the manager, and on to a worker.
+
+    Sending one twice is harmless: its number names it. The client keeps it, and asks somebody else when the
+    manager is gone.
+    """
+
+    number: int
+    """The sender's own."""
+    kernel: Short
+    body: Annotated[bytes, Meta(max_length=1 << 20)]
+    """What determines the answer, as a msgpack map with sorted keys: equal requests have equal bodies."""
+    budget_s: float
+    """How long the answer is of use, from now on."""
+    device: Short = "any"
+    """`any`, `cpu` or `gpu`."""
+    version: int = 1
+    """Of the kernel's requests; a worker must know it."""
+    memory: Count = 0
+    """Bytes it will need."""
+    sizes: Annotated[tuple[tuple[Short, int], ...], Meta(max_length=16)] = ()
+    """Numbers that a worker's limits are compared with: `k` 32 needs a worker whose tag `k<` is more."""
+    attempt: int = 1
+    """Counts the workers that were asked; set by the manager."""
+
+
+class Reply(Message, frozen=True, tag="reply"):
+    """The answer to the `Request` with the same number, or why there is none."""
+
+    number: int
+    status: Short
+    """`ok`, `no_proof`, `bad_request`, `too_large`, `deadline`, `busy` or `error`."""
+    reason: Annotated[str, Meta(max_length=4096)] = ""
+    """For people; empty when it is answered."""
+    values: Annotated[bytes, Meta(max_length=1 << 20)] = b""
+    """The kernel's answer, as a msgpack map."""
+    device: Short = ""
+    cpu_ms: float = 0.0
+    wall_ms: float = 0.0
+    queue_ms: float = 0.0
+    """Waiting at the manager and at the worker."""
+    worker: Short = ""
+    hostname: Short = ""
+    attempts: int = 1
+    merged: bool = False
+    """Equal to somebody else's request, and computed once for both."""
+
+
+class Withdraw(Message, frozen=True, tag="withdraw"):
+    """Nobody waits for these requests any more."""
+
+    numbers: Annotated[tuple[int, ...], MANY]
+
+
+class ServerStatus(Message, frozen=True):
+    """A worker that answers requests, in `status`."""
+
+    worker: str
+    hostname: str
+    device: str
+    """Of its last answer; empty before the first."""
+    pending: int
+    served: int
+    failed: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    oldest_s: float
+    """Age of the oldest request that it has in hand; 0 when it has none."""
+    state: str
+    """`up`, `silent` (its requests were given to others) or `held`."""
+
+
 ToManager = (
     Hello | Heartbeat | Goodbye | Join
     | Submit | Cancel | Taken | Ask
@@ -766,6 +846,7 @@ ToManager = (
     | LoadReport
     | Chunk | Fetch | Absent | Got
     | Reported | ReadLog | AskTime
+    | Request | Reply | Withdraw
 )  # fmt: skip
 
 FromManager = (
@@ -774,4 +855,5 @@ FromManager = (
     | Run | Halt | Settled | Drain
     | Chunk | Fetch | Absent | Got
     | LogPage | Time
+    | Request | Reply | Withdraw
 )  # fmt: skip

@@ -34,6 +34,8 @@ from computefarm.messages import (
     Need,
     Offers,
     Placed,
+    Reply,
+    Request,
     Run,
     Settled,
     Submit,
@@ -45,6 +47,7 @@ from computefarm.messages import (
     Waiting,
     Want,
     Welcome,
+    Withdraw,
 )
 
 from .beats import LEASE_BEATS, NEWS_BEATS
@@ -225,6 +228,8 @@ class ClientSession:
                 return [Tell(Rejected(message.code, message.text))]
             case Heartbeat() | Joined() | Run() | Halt() | Settled() | Drain():
                 return []
+            case Request() | Reply() | Withdraw():
+                return []  # a client of tasks has asked for none
             case Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
                 return []  # bulk traffic, logs and clocks are the shell's own business
             case _:

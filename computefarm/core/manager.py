@@ -38,13 +38,16 @@ from computefarm.messages import (
     Pool,
     ReadLog,
     Register,
+    Reply,
     Reported,
+    Request,
     Status,
     Submit,
     Taken,
     TaskKey,
     ToManager,
     Welcome,
+    Withdraw,
 )
 
 from .accept import Accept
@@ -74,6 +77,7 @@ from .restoring import Restorer
 from .source import Source
 from .state import Peer, Worker
 from .tables import Tables
+from .volatile import Volatile
 from .wants import Wants
 from .withdrawals import Withdrawals
 
@@ -91,6 +95,7 @@ ALLOWED: dict[type[ToManager], frozenset[str]] = {
     Chunk: _STORES, Fetch: _STORES, Absent: _STORES, Got: _STORES,
     ReadLog: frozenset({"client", "viewer", "admin"}),
     Reported: frozenset({"monitor", "worker"}), AskTime: _ANY,
+    Request: _CLIENT, Withdraw: _CLIENT, Reply: _WORKER,
 }  # fmt: skip
 """Which roles may say what."""
 
@@ -137,7 +142,8 @@ class TaskManager:
         self._withdrawals = Withdrawals(*parts, self._endings, self._accept)
         self._admission = Admission(*parts, self._endings, self._accept, self._withdrawals)
         self._members = Members(*parts, self._accept, self._withdrawals)
-        self._report = Report(self._tables, farm, version)
+        self._volatile = Volatile(self._tables)
+        self._report = Report(self._tables, farm, version, self._volatile)
         self._answers = Answers(self._tables, self._members, self._withdrawals, self._report)
         self._sweep_at = now + heartbeat_s / 2
         self._now = now
@@ -214,6 +220,7 @@ class TaskManager:
         self._sweep_at = now + self._heartbeat_s / 2
         self._wants.say(now)
         self._report.look(now)
+        self._volatile.tick(now)
         return self._turn(now)
 
     @property
@@ -228,6 +235,7 @@ class TaskManager:
             self._dispatch.recall_at(),
             self._report.deadline(),
             self._tables.deadlines.next(),
+            self._volatile.next_deadline(),
         ):
             if other is not None and other < deadline:
                 deadline = other
@@ -310,6 +318,7 @@ class TaskManager:
         self._now = now
         if not self._tables.holding(now):
             self._dispatch.run(now)
+        self._volatile.settle(now)
         self._wants.say(now)
         self._report.push_offers(now)
         self._report.arm(now)
@@ -327,6 +336,12 @@ class TaskManager:
                     self._members.turn_away(peer.peer, "protocol", fault, now)
             case Heartbeat() | Chunk() | Fetch() | Got() | Join() | Reported() | ReadLog() | AskTime():
                 pass  # it lives; bulk traffic, logs and clocks are the shell's own business
+            case Request():
+                self._volatile.request(peer, message, now)
+            case Reply():
+                self._volatile.reply(peer, message, now)
+            case Withdraw():
+                self._volatile.withdraw(peer, message, now)
             case Ask():
                 self._answers.answer(peer, message, now)
             case Hello():

@@ -22,6 +22,7 @@ from computefarm.messages import (
 from .placement import NOT_OFFERED, Refusal, over_limit, quarantined, refusal
 from .state import Group, Host, Notice, Session, Task, TaskState, Worker
 from .tables import Tables
+from .volatile import Volatile
 
 PATIENCE_S = 1.0
 """How long nothing can be placed before a client is told why."""
@@ -36,8 +37,9 @@ OBSTACLES = 64
 class Report:
     """Answers questions, and tells clients what they should know unasked."""
 
-    def __init__(self, tables: Tables, farm: str, version: str) -> None:
+    def __init__(self, tables: Tables, farm: str, version: str, volatile: Volatile) -> None:
         self._tables = tables
+        self._volatile = volatile
         self._farm = farm
         self._version = version
         self._pools: tuple[Pool, ...] | None = None
@@ -177,6 +179,8 @@ class Report:
             sum(session.unended - session.running for session in tables.sessions.values()),
             sum(session.running for session in tables.sessions.values()),
             tables.journal_fault,
+            self._volatile.servers(now),
+            self._volatile.queued,
         )
 
     def sessions(self, now: float) -> tuple[SessionStatus, ...]:

@@ -41,6 +41,8 @@ from computefarm.messages import (
     Offers,
     Placed,
     Register,
+    Reply,
+    Request,
     Result,
     Run,
     Running,
@@ -52,6 +54,7 @@ from computefarm.messages import (
     Waiting,
     Want,
     Welcome,
+    Withdraw,
 )
 
 from .beats import LEASE_BEATS, RESEND_BEATS
@@ -247,6 +250,8 @@ class WorkerSession:
                 return self._refused(message, now)
             case Heartbeat() | Joined() | Offers() | Placed() | TaskOutput() | Done() | Waiting() | Answer():
                 return []
+            case Request() | Reply() | Withdraw():
+                return []  # answered by resident processes, which the shell keeps
             case Accepted() | Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
                 return []  # bulk traffic and clocks are the shell's own business
             case _:

@@ -1,0 +1,172 @@
+"""Workers that answer requests: who can, who should, and how they have done.
+
+`choose` prefers the lowest tier with room, then the least pending for its weight, then whoever was given
+least so far: so equal workers share evenly, and one of weight 3 gets three times as much, at any concurrency.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Iterable
+
+import msgspec
+
+from computefarm.messages import Offer, Request, ServerStatus
+
+from .commands import PeerId
+from .placement import mebibytes, over_limit
+from .state import Worker
+
+CAPABILITY = "recompute"
+"""What a worker offers that answers requests."""
+
+KERNEL = "kernel:"
+"""Tags `kernel:NAME` say which kernels, and up to which version of their requests."""
+
+DEVICES = "devices"
+"""A tag: where the worker's processes compute, `cpu`, `cuda` or `cpu cuda`."""
+
+BELOW = "<"
+"""A tag `k<` is the limit of a request's size `k`."""
+
+QUICK_S = 0.02
+"""Requests that take less are sent ahead of the slots, or a worker would wait for a message after each."""
+
+SAMPLES = 512
+"""Latencies that the percentiles are taken from: the last so many."""
+
+
+class Pending(msgspec.Struct, eq=False):
+    """One request that a worker has in hand."""
+
+    ticket: int
+    memory: int
+    since: float
+    due: float
+    """When it must have said something about it: nobody waits longer."""
+    abandoned: bool = False
+    """Given to somebody else since: this worker has fallen silent."""
+
+
+class Server(msgspec.Struct, eq=False):
+    """A worker, as far as requests go."""
+
+    worker: Worker
+    peer: PeerId
+    """The connection that was told about `pending`."""
+    pending: dict[int, Pending] = {}
+    given: float = 0.0
+    """Requests given to it, per weight; what a newcomer starts with is what the others have."""
+    served: int = 0
+    failed: int = 0
+    device: str = ""
+    latencies: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=SAMPLES))
+    """Milliseconds."""
+    mean_s: float = 1.0
+    """Of a request, smoothed."""
+    silent: bool = False
+    """It has said nothing for too long while it had requests in hand."""
+
+    @property
+    def room(self) -> int:
+        """Return how many more requests it may be given now."""
+        ahead = self.worker.slots if self.mean_s < QUICK_S else 0
+        return self.worker.slots - self.worker.used + ahead - len(self.pending)
+
+    def took(self, seconds: float) -> None:
+        """Enter how long an answer has taken."""
+        self.latencies.append(seconds * 1000.0)
+        self.mean_s = seconds if self.served <= 1 else 0.9 * self.mean_s + 0.1 * seconds
+
+    def status(self, now: float) -> ServerStatus:
+        """Return its line in `status`."""
+        times = sorted(self.latencies)
+        since = min((one.since for one in self.pending.values()), default=now)
+        return ServerStatus(
+            self.worker.name,
+            self.worker.hostname,
+            self.device,
+            len(self.pending),
+            self.served,
+            self.failed,
+            percentile(times, 0.50),
+            percentile(times, 0.95),
+            percentile(times, 0.99),
+            now - since,
+            "silent" if self.silent or not self.worker.peer else "held" if not self.worker.able else "up",
+        )
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """Return the value that `share` of the ordered values do not exceed; 0 when there is none."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def mismatch(request: Request, worker: Worker) -> str:
+    """Return why this worker can never answer the request, or nothing."""
+    offer = worker.offers.get(CAPABILITY)
+    if offer is None:
+        return f"does not offer {CAPABILITY}"
+    tags = dict(offer.tags)
+    version = tags.get(KERNEL + request.kernel)
+    if version is None:
+        return f"has no kernel {request.kernel}{_kernels(offer)}"
+    if not _whole(version) >= request.version:
+        return f"has version {version} of {request.kernel}, the request is of version {request.version}"
+    if request.device != "any":
+        wanted = "cuda" if request.device == "gpu" else request.device
+        if wanted not in tags.get(DEVICES, "cpu").split():
+            return f"computes on {tags.get(DEVICES, 'cpu')}, not on {request.device}"
+    for name, value in request.sizes:
+        limit = tags.get(name + BELOW)
+        if limit is not None and value >= _whole(limit):
+            return f"takes {name} below {limit}, the request has {name} {value}"
+    if worker.memory and request.memory > worker.memory:
+        return f"has {mebibytes(worker.memory)}, the request needs {mebibytes(request.memory)}"
+    return ""
+
+
+def hindrance(request: Request, server: Server, memory: int, now: float) -> bool:
+    """Return whether an able worker has no room now; `memory` is in use by requests on its host."""
+    worker = server.worker
+    if server.silent or not worker.able or server.room <= 0 or over_limit(worker, now) is not None:
+        return True
+    if not request.memory or not worker.memory:
+        return False
+    return memory + worker.host.ledger.memory + request.memory > worker.memory
+
+
+def choose(
+    request: Request, servers: Iterable[Server], tried: Container[str], now: float
+) -> tuple[Server | None, bool]:
+    """Return who should answer, and whether anybody ever could who was not tried.
+
+    One that was tried is asked again only when there is nobody else.
+    """
+    able = [server for server in servers if not mismatch(request, server.worker)]
+    fresh = [server for server in able if server.worker.name not in tried]
+    memory: dict[str, int] = {}
+    if request.memory:
+        for server in servers:
+            name = server.worker.host.host
+            memory[name] = memory.get(name, 0) + sum(one.memory for one in server.pending.values())
+    willing = [
+        server
+        for server in (fresh or able)
+        if not hindrance(request, server, memory.get(server.worker.host.host, 0), now)
+    ]
+    return min(willing, key=_rank, default=None), bool(fresh)
+
+
+def _rank(server: Server) -> tuple[int, float, float, str]:
+    worker = server.worker
+    return worker.tier, len(server.pending) / worker.weight, server.given, worker.name
+
+
+def _kernels(offer: Offer) -> str:
+    names = [name.removeprefix(KERNEL) for name, _ in offer.tags if name.startswith(KERNEL)]
+    return f" (it has: {', '.join(names)})" if names else ""
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
