@@ -105,7 +105,7 @@ class _Line:
         """Take the options at the front of what is left, with their values."""
         while self.rest and self.rest[0].startswith("-") and self.rest[0] not in ("-", "--"):
             word = self.rest.pop(0)
-            if self._command == "run" and word.startswith("-p") and not word.startswith("--"):
+            if self._gives_variable(word):
                 value = word[2:] or (self.rest.pop(0) if self.rest else "")
                 self.variables.append(_variable(value))
                 continue
@@ -113,6 +113,14 @@ class _Line:
             self.given.add(word.partition("=")[0] if word.startswith("--") else word[:2])
             if word in self._valued and self.rest:
                 self.options.append(self.rest.pop(0))
+
+
+    def _gives_variable(self, word: str) -> bool:
+        """Return whether it is `-p NAME=VALUE`; elsewhere than in run, `-p` alone may be a command's own."""
+        if not word.startswith("-p"):
+            return False
+        value = word[2:] or (self.rest[0] if self.rest else "")
+        return self._command == "run" or bool(re.match(r"[A-Za-z_][\w-]*=", value))
 
 
 def _variable(text: str) -> str:

@@ -51,6 +51,7 @@ from .lock import RunLock
 from .reasons import reason_sentences
 
 DATABASE = ".majordomo.db"
+PROBLEM = "problem.yaml"
 
 BROKEN_PIPE = 141
 """Exit code of a command whose reader has gone, as a shell gives it."""
@@ -111,6 +112,7 @@ class Own(DoitCmdBase):
         # Thousands of tasks are made and none is garbage: collecting meanwhile only costs time.
         gc.disable()
         try:
+            self._choose_file(params)
             self._choose_loader(str(params.get("dodoFile")))
             self.loader.setup(params)
             if isinstance(self.loader, NamespaceTaskLoader):
@@ -129,6 +131,12 @@ class Own(DoitCmdBase):
                 return self._call(params, args)
         finally:
             gc.enable()
+
+    def _choose_file(self, params: Any) -> None:
+        """Take problem.yaml where there is no dodo.py and no other file was named."""
+        named = "dodoFile" in params._non_default_keys or params.get("dodoFile") != "dodo.py"
+        if not (named or params.get("seek_file") or os.path.exists("dodo.py")) and os.path.isfile(PROBLEM):
+            params["dodoFile"] = PROBLEM
 
     def _choose_loader(self, file: str) -> None:
         """Take tasks from a problem description if that is what was named."""
@@ -252,6 +260,11 @@ class Forget(Own, DoitForget):
 
     writes = True
 
+    def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:
+        # Where nothing is named and no default is set, doit has no tasks to walk through: all are meant.
+        self.sel_tasks = self.sel_tasks or [task.name for task in self.task_list if not task.subtask_of]
+        return super()._execute(forget_sub, forget_disable_default, forget_all)
+
 
 class Ignore(Own, DoitIgnore):
     """`majordomo ignore`."""
@@ -292,10 +305,23 @@ class Help(Own, DoitHelp):
         """Print the help of a command, of a task of the dodo file, or all commands."""
         if len(args) != 1 or args[0] == "task" or args[0] in self.cmds:
             return DoitHelp.execute(self, params, args)
+        if args[0] in ("problem", "problem-schema"):
+            return self._problem(args[0])
         with contextlib.suppress(InvalidDodoFile):
             if super().execute(params, args):
                 return 0
         raise UsageError(f"there is no command and no task {args[0]!r}", hint="majordomo help")
+
+    @staticmethod
+    def _problem(topic: str) -> int:
+        import json
+
+        from computefarm.problem import PROBLEM as SCHEMA
+
+        from .problem_help import lines
+
+        print(json.dumps(SCHEMA, indent=2) if topic == "problem-schema" else "\n".join(lines()))
+        return 0
 
     def print_usage(self, cmds: Mapping[str, Any]) -> None:
         """Print all commands with a line of each."""
@@ -305,6 +331,7 @@ class Help(Own, DoitHelp):
         print("\n  majordomo help COMMAND   its options (majordomo COMMAND --help is the same)")
         print("  majordomo help TASK      a task's own options")
         print("  majordomo help task      what a task's dictionary may hold")
+        print("  majordomo help problem   what a problem description may hold")
         print("\nWithout a command it runs: `majordomo TASK` is `majordomo run TASK`.")
 
 

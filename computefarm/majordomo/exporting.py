@@ -124,6 +124,7 @@ def _dictionary(
     lines = [f"{inner}{key!r}: {value!r}," for key, value in head.items()]
     body = _action_lines if task.action else _command_lines
     lines += body(task, values, inner, keys)
+    lines.append(f"{inner}'clean': True,")
     return [f"{indent}{verb} {{", *lines, f"{indent}}}"]
 
 

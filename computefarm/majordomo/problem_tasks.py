@@ -134,6 +134,9 @@ def tasks_of(problem: Problem, planned: Sequence[Planned], catalogue: Catalogue)
             task = plain_task(item) or dict_to_task(item)
         except InvalidDodoFile as error:
             raise ProblemError(f"{each.place}: {error}") from error
+        # `majordomo clean` removes what a description's tasks have made: there is nobody else to say so.
+        task._remove_targets = True
+        task.clean_actions = []
         if each.name:
             group = found.get(each.basename)
             if group is None:

@@ -189,7 +189,9 @@ class _Planner:
                     raise choice.error(f"no file matches {text}")
                 found += [(path, True) for path in paths if path not in left_out]
             elif text not in left_out:
-                found.append((text, text in made))
+                # In a list, the name of a file is that file; any other word is a word.
+                is_file = text in made or (isinstance(text, str) and self._glob(text) == [text])
+                found.append((text, is_file))
         if not found:
             raise choice.error(f"nothing is left for `{name}` to stand for")
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -205,3 +206,87 @@ def test_a_description_with_a_package_builds_from_it(project: Path) -> None:
     )
     majordomo(project, "run", "problem.yaml")
     assert (project / "all.txt").read_text() == "world, 100%\nPACKAGE\n"
+
+
+# --- the command line ---
+
+
+def test_problem_yaml_is_taken_where_there_is_no_dodo_file(project: Path) -> None:
+    assert "3 run" in majordomo(project, "run")
+    assert "3 up to date" in majordomo(project, "run")
+    assert "Could not find dodo file" in majordomo(project, "run", "-f", "dodo.py", code=3)
+    (project / "dodo.py").write_text("def task_mine(): return {'actions': None}\n")
+    assert majordomo(project, "list").split() == ["mine"]
+
+
+def test_p_may_be_given_twice_and_to_every_command_that_reads_tasks(project: Path) -> None:
+    text = (project / "problem.yaml").read_text().replace("{who: world}", "{who: world, tail: ''}")
+    (project / "problem.yaml").write_text(text.replace("'{who}'", "'{who}{tail}'"))
+    majordomo(project, "run", "problem.yaml", "-p", "who=you", "-p", "tail=!", "-pwho=they")
+    assert (project / "all.txt").read_text().startswith("they!, ")
+    given = ("-p", "who=they", "-p", "tail=!")
+    assert "up-to-date" in majordomo(project, "info", "problem.yaml", *given, "join")
+    assert "3 to run" not in majordomo(project, "graph", *given)
+    assert "they!" in majordomo(project, "export", *given)
+    assert "join" in majordomo(project, "list", "-p", "who=x")
+    assert "NAME=VALUE" in majordomo(project, "run", "-p", "who", code=3)
+    assert "no such parameter" in majordomo(project, "list", "-p", "nobody=x", code=3)
+
+
+def test_clean_removes_what_the_tasks_made_and_forget_needs_no_names(project: Path) -> None:
+    text = (project / "problem.yaml").read_text().replace("default: everything\n", "")
+    (project / "problem.yaml").write_text(text)
+    majordomo(project, "run")
+    assert "removing file 'all.txt'" in majordomo(project, "clean")
+    assert not (project / "all.txt").exists()
+    assert not (project / "out" / "one").exists()
+    assert (project / "words" / "one.txt").exists()
+    assert "forgetting join" in majordomo(project, "forget")
+
+
+def test_help_problem_says_every_key_and_prints_the_schema(project: Path) -> None:
+    said = majordomo(project, "help", "problem")
+    for key in ("foreach", "packages", "sha256", "platforms", "{source.stem}", "problem-schema"):
+        assert key in said
+    example = said.partition("\n\n")[2].partition("\n\n")[0]
+    (project / "src").mkdir()
+    (project / "src" / "main.c").write_text("int main(void) { return 0; }\n")
+    (project / "problem.yaml").write_text("\n".join(line[2:] for line in example.splitlines()))
+    assert "greet" in majordomo(project, "list"), "the example on the page is right"
+    schema = json.loads(majordomo(project, "help", "problem-schema"))
+    assert schema["required"] == ["problem", "tasks"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("groups:", "  c: {capability: gcc, action: compile, source: words/on.txt, object: c.o}\ngroups:", "problem.yaml:15:41: field `tasks.c.source`: there is no file words/on.txt, and no task makes it; did you mean words/one.txt?"),
+        ("outputs: all.txt", "outputs: all.txt\n    inputs: ['*.md', words/one.txt]", "problem.yaml:15:5: field `tasks.join.inputs`: no file matches *.md"),
+    ],
+)  # fmt: skip
+def test_what_is_read_and_never_made_is_told_before_anything_runs(
+    project: Path, old: str, new: str, said: str
+) -> None:
+    (project / "problem.yaml").write_text(PROBLEM.replace(old, new))
+    assert said in majordomo(project, "run", code=3)
+    assert not (project / "out").exists()
+    majordomo(project, "list")
+
+
+def test_a_file_s_name_in_a_list_is_that_file(project: Path) -> None:
+    (project / "problem.yaml").write_text(PROBLEM.replace("'words/*.txt'", "[words/one.txt]"))
+    majordomo(project, "run")
+    assert (project / "all.txt").read_text() == "world, 100%\nONE\n"
+
+
+def test_what_comes_back_in_a_folder_may_be_read(project: Path) -> None:
+    (project / "problem.yaml").write_text(
+        """\
+problem: p
+tasks:
+  make: {capability: shell, run: 'mkdir -p gen/deep; echo 1 > gen/deep/a.txt', outputs: [gen/]}
+  use: {capability: shell, run: 'cat gen/deep/a.txt gen/*/*.txt > {outputs}', after: make, inputs: [gen/deep/a.txt, 'gen/**/*.txt'], outputs: used.txt}
+"""
+    )
+    majordomo(project, "run")
+    assert (project / "used.txt").read_text() == "1\n1\n"
