@@ -52,6 +52,10 @@ class Offering(msgspec.Struct, frozen=True):
 # --- status -------------------------------------------------------------------------------------------
 
 
+CLOCK_S = 2.0
+"""From so many seconds on it is said that a host's clock is wrong; log lines are corrected anyway."""
+
+
 def status_json(status: Status, address: str) -> Json:
     """Return `status --json`."""
     return {
@@ -71,6 +75,7 @@ def status_json(status: Status, address: str) -> Json:
                 "last_report_s": host.last_report_s,
                 "policy": host.policy,
                 "hostname": host.hostname,
+                "clock_offset_s": None if host.clock_offset_s is None else round(host.clock_offset_s, 6),
             }
             for host in status.hosts
         ],
@@ -123,6 +128,9 @@ def status_text(status: Status, address: str) -> list[str]:
         memory = f"{size(host.memory_available)} of {size(host.memory_total)}" if host.memory_total else "-"
         age = "never" if host.last_report_s is None else f"{seconds(host.last_report_s)} ago"
         report = age if host.online else f"offline ({age})"
+        if abs(host.clock_offset_s or 0.0) >= CLOCK_S:
+            behind = "slow" if (host.clock_offset_s or 0.0) > 0 else "fast"
+            report += f"; its clock is {seconds(abs(host.clock_offset_s or 0.0))} {behind}"
         row = [host.hostname or host.host, load, str(host.cpus), memory, str(host.gpus), report, host.policy]
         rows.append(row)
     lines += ["", *table(rows)]
