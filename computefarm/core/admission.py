@@ -100,7 +100,7 @@ class Admission:
             task.past = done.attempts
             queue.tasks -= 1
             session.unended -= 1
-            task.done = done
+            task.done = self._endings.untaken.keep(session, done)
         return task
 
     def go_on(self, task: Task, now: float) -> None:

@@ -11,6 +11,7 @@ from .dispatch import Dispatch
 from .entries import Ended
 from .state import Task, TaskState, Worker
 from .tables import Tables
+from .untaken import Untaken
 from .wants import Wants
 
 REMEMBERED = 256
@@ -24,6 +25,7 @@ class Endings:
         self._tables = tables
         self._dispatch = dispatch
         self._wants = wants
+        self.untaken = Untaken()
 
     def end(
         self,
@@ -72,6 +74,7 @@ class Endings:
         session = task.session
         done = task.done
         assert done is not None
+        self.untaken.forget(session, done)
         if done.result.outcome is Outcome.SUCCEEDED and done.result.outputs:
             self._tables.do(Unpin(tuple(entry.digest for entry in done.result.outputs)))
         del self._tables.tasks[task.key]
@@ -109,7 +112,8 @@ class Endings:
             self._tables.overdue.discard(task.key)
         queued_s = max(0.0, (now if started_at is None else started_at) - task.queued_at)
         name, hostname = (worker.name, worker.hostname) if worker is not None else ("", "")
-        task.done = Done(session.name, task.number, result, cached, name, hostname, queued_s, past)
+        done = Done(session.name, task.number, result, cached, name, hostname, queued_s, past)
+        task.done = self.untaken.keep(session, done)
         if session.closed:
             self.forget(task)
             return
@@ -117,4 +121,4 @@ class Endings:
             # The worker holds a result until this is synced. The client need not wait for it: if it is lost,
             # what the client says of the task later tells us that it has the result.
             self._tables.record(Ended(task.key, task.done), urgent=worker is not None)
-        self._tables.say(session.peer, task.done, now)
+        self._tables.say(session.peer, done, now)

@@ -252,6 +252,8 @@ class Session(msgspec.Struct, eq=False):
     """No client will ever ask for these tasks again."""
     remembered: dict[int, tuple[str, tuple[Past, ...]]] = msgspec.field(default_factory=dict)
     """Name and attempts of the last tasks taken, by number, for `why`."""
+    logs: int = 0
+    """Characters of logs kept with results that were not taken yet."""
 
 
 class Notice(msgspec.Struct, gc=False):

@@ -15,6 +15,7 @@ from computefarm.messages import (
     Piece,
     Result,
     Run,
+    Running,
     Waiting,
 )
 from computefarm.testing.farm import Farm, spec, success
@@ -305,3 +306,31 @@ def test_offers_without_a_tool_come_back_with_a_registration() -> None:
     assert [offer.capability for offer in offers["w1"]] == ["gcc"]
     (status, _) = farm.manager.status(farm.now).workers
     assert "no longer offers shell" in status.reason
+
+
+def test_a_loss_that_is_taken_back_acquits_its_worker() -> None:
+    farm = Farm().client().worker().submit(1)
+    run = farm.run()
+    farm.alive("c1").at(5.0).alive("c1").at(8.0)
+    task = farm.manager._tables.tasks[run.key]
+    assert task.killers == ("w1/w1",)
+
+    farm.worker(running=(Running(run.key, run.attempt),))
+
+    assert task.live is not None
+    assert task.killers == ()
+
+
+def test_an_earlier_loss_of_the_same_worker_still_counts() -> None:
+    farm = Farm().client().worker().submit(1)
+    task = farm.manager._tables.tasks[farm.run().key]
+    for start in (0.0, 10.0):
+        farm.alive("c1").at(start + 5.0).alive("c1").at(start + 8.0)
+        if start == 0.0:
+            farm.worker().at(10.0)
+    assert [past.outcome for past in task.past] == ["lost", "lost"]
+
+    farm.worker(running=(Running(task.key, task.attempt),))
+
+    assert len(task.past) == 1
+    assert task.killers == ("w1/w1",)
