@@ -60,8 +60,9 @@ def size(window, width=0, height=0, **_):
     if shown:
         shown.loggerTable.setColumnWidth(0, 150)
         shown.loggerTable.setColumnWidth(1, 260)
-        if shown.filter_model.rowCount():
-            shown.loggerTable.selectRow(shown.filter_model.rowCount() - 2)
+        levels = [row[0] for row in rows(window)]
+        if "ERROR" in levels:
+            shown.loggerTable.selectRow(levels.index("ERROR"))
     return True
 
 

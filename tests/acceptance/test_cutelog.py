@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -114,7 +116,7 @@ def record(number: int, *, level: str = "info", name: str = "farm.r1.nn02.gcc", 
             "task": f"compile:{number}", "attempt": 1, "host": "nn02", "stream": 1, "seq": number, **more}  # fmt: skip
 
 
-def test_it_listens_on_loopback_only_and_shows_tree_levels_and_records(driven: Driven, display: str) -> None:
+def test_it_listens_on_loopback_only_and_shows_tree_levels_and_records(driven: Driven) -> None:
     assert driven.window.process is not None
     process = psutil.Process(driven.window.process.pid)
     listening = [
@@ -151,7 +153,6 @@ def test_it_listens_on_loopback_only_and_shows_tree_levels_and_records(driven: D
     assert driven.do("click_level", level="INFO")
     assert len(driven.do("rows")) == number
     forwarder.close()
-    _photograph(driven, display)
 
 
 def _photograph(driven: Driven, display: str) -> None:
@@ -160,9 +161,10 @@ def _photograph(driven: Driven, display: str) -> None:
     if program is None:
         print("no screenshot was taken: ImageMagick is not installed (Debian: sudo apt install imagemagick)")
         return
-    driven.do("size", width=1200, height=640)
+    for _ in range(20):  # a window manager would do it at once; without one Qt takes some turns to paint
+        driven.do("size", width=1200, height=640)
     picture = driven.folder / "cutelog.png"
-    command = [program, "-window", "root", "+dither", "-colors", "48", str(picture)]
+    command = [program, "-window", "root", "+dither", "-colors", "32", f"PNG8:{picture}"]
 
     def taken() -> bool:
         subprocess.run(command, env={**os.environ, "DISPLAY": display}, check=True)
@@ -241,3 +243,177 @@ def test_a_display_that_refuses_leaves_no_process(surroundings: dict[str, str], 
     with pytest.raises(NoWindow):
         open_window({**surroundings, "DISPLAY": ":4711"}, tmp_path, reuse=False)
     assert not [p for p in psutil.Process().children(recursive=True) if str(DRIVEN) in p.cmdline()]
+
+
+# --- the real command ---
+
+DODO = '''
+from pathlib import Path
+from computefarm import needs
+
+def task_compile():
+    for source in sorted(Path("src").glob("*.c")):
+        made = f"build/{source.stem}.o"
+        yield {
+            "name": source.stem,
+            "actions": [f"gcc -Wall -Iinclude -c {source} -o {made}"],
+            "file_dep": [str(source)],
+            "targets": [made],
+            "meta": needs("gcc", inputs=["include/*.h"]),
+        }
+
+def task_plot():
+    return {"actions": ["echo plotting; sleep 0.2; echo plot written to build/load.svg"], "meta": needs("shell")}
+
+def task_chatter():
+    return {
+        "actions": ["i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i of much talk; sleep 0.01; done"],
+        "meta": needs("shell", cache=False),
+    }
+'''
+
+SOURCES = {
+    "include/shape.h": "int area(int width, int height);\n",
+    "src/area.c": '#include "shape.h"\nint area(int width, int height) { return width * height; }\n',
+    "src/circle.c": '#include "shape.h"\nint circle(int r) { int unused; return area(r, r) * 3; }\n',
+    "src/square.c": '#include "shape.h"\nint square(int s) {\n    int area_of_it = area(s, s)\n    return area_of_it;\n}\n',
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small C project with one warning and one error."""
+    if shutil.which("gcc") is None:
+        pytest.skip("NOT TESTED: gcc is not installed")
+    folder = tmp_path / "project"
+    for name, text in {**SOURCES, "dodo.py": DODO}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+class Session:
+    """Starts majordomo in a project; whatever window it opens has a hand in it, and ends with the test."""
+
+    def __init__(self, folder: Path, surroundings: dict[str, str], project: Path) -> None:
+        self.folder = folder
+        self.project = project
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CF_") and k not in surroundings}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environ = {**kept, **surroundings, "PATH": path, "CF_HOME": str(folder / "h"), "CI": "true"}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["majordomo", *words], cwd=self.project, env=self.environ, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def finish(self, process: subprocess.Popen[str]) -> str:
+        """Wait for the end; return what was printed."""
+        return process.communicate(timeout=120)[0]
+
+    def windows(self) -> list[psutil.Process]:
+        """Return the windows of this test: they outlive the run."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            if str(DRIVEN) in (process.info["cmdline"] or []):
+                with contextlib.suppress(psutil.Error):
+                    if process.environ().get("CF_TEST_CUTELOG") == str(self.folder):
+                        found.append(process)
+        return found
+
+    def window(self) -> psutil.Process:
+        return until(self.windows)[0]
+
+    def driven(self) -> Driven:
+        """Return a hand in the window that is open."""
+        return Driven(self.folder, Window(0))
+
+    def log(self, task: str) -> str:
+        """Return what is in the files of the last run of a task."""
+        found = sorted((self.folder / "h" / "state" / "runs").glob(f"*/logs/{task}.log"))
+        return found[-1].read_text() if found else ""
+
+
+@pytest.fixture
+def session(surroundings: dict[str, str], tmp_path: Path, project: Path) -> Iterator[Session]:
+    made = Session(tmp_path, surroundings, project)
+    yield made
+    for process in made.windows():
+        process.kill()
+
+
+def test_a_run_shows_itself_in_the_window_which_stays_open(session: Session, display: str) -> None:
+    text = session.finish(process := session.start("run", "-c", "--gui", "compile", "plot"))
+    assert process.returncode == 1, text
+    assert re.search(r"^   src/square.c:\d+:\d+: error: expected", text, re.MULTILINE)
+    assert "3 warnings in 2 tasks: majordomo logs --level warning" in text
+    assert "the log window stays open" in text
+
+    driven = session.driven()
+    rows = until(lambda: (rows := driven.do("rows")) and any("ended, exit code 1" in row[2] for row in rows) and rows)
+    rows = [row for row in rows if row[1]]  # not what cutelog says of the connection itself
+    assert ["INFO", "plot written to build/load.svg"] in [[row[0], row[2]] for row in rows]
+    (run,) = {row[1].split(".")[1] for row in rows}
+    host = rows[0][1].split(".")[2]
+    assert set(driven.do("tree")) >= {f"farm.{run}.{host}.gcc", f"farm.{run}.{host}.shell", f"farm.{run}.{host}.run"}
+    warnings = [row for row in rows if row[0] == "WARNING"]
+    assert {row[1] for row in warnings} == {f"farm.{run}.{host}.gcc"}
+    assert sum("[-Wunused-variable]" in row[2] for row in warnings) == 2
+    assert any(row[0] == "ERROR" and row[2].startswith("expected ") for row in rows)
+    assert any(row[0] == "ERROR" and row[2].startswith("compile:square failed") for row in rows)
+
+    assert driven.do("click_level", level="INFO")
+    shown = [row for row in driven.do("rows") if row[1]]
+    assert shown == [row for row in rows if row[0] != "INFO"]
+    assert driven.do("click_level", level="INFO")
+    _photograph(driven, display)
+
+
+def test_a_frozen_window_costs_the_run_no_time_and_the_files_no_line(session: Session) -> None:
+    began = time.monotonic()
+    session.finish(session.start("run", "chatter"))
+    alone = time.monotonic() - began
+
+    process = session.start("run", "--gui", "chatter")
+    window = session.window()
+    driven = session.driven()
+    until(lambda: driven.do("rows"))
+    window.suspend()
+    try:
+        text = session.finish(process)
+    finally:
+        window.resume()
+    assert process.returncode == 0, text
+    taken = float(re.search(r"wall ([\d.]+) s", text)[1])  # type: ignore[index]
+    print(f"alone {alone:.2f} s; run with a frozen window {taken:.2f} s")
+    assert taken < alone + 1.0
+    assert session.log("chatter").splitlines() == [f"line {n} of much talk" for n in range(1, 301)]
+    until(lambda: any(row[2] == "line 300 of much talk" for row in driven.do("rows")))
+
+
+def test_a_window_that_is_killed_ends_no_run(session: Session) -> None:
+    process = session.start("run", "--gui", "chatter")
+    window = session.window()
+    driven = session.driven()
+    until(lambda: len(driven.do("rows")) > 3)
+    window.kill()
+    text = session.finish(process)
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "stays open" not in text
+    assert session.log("chatter").splitlines() == [f"line {n} of much talk" for n in range(1, 301)]
+
+
+def test_without_a_window_the_run_says_so_in_one_line_and_goes_on(session: Session) -> None:
+    whole = session.environ
+    for changed, words in (
+        ({"CF_CUTELOG": "/nonexistent"}, "pip install 'computefarm[gui]'"),
+        ({"DISPLAY": ""}, "there is no display here"),
+    ):
+        session.environ = {**whole, **changed}
+        text = session.finish(process := session.start("run", "-a", "--gui", "plot"))
+        assert process.returncode == 0, text
+        assert len([line for line in text.splitlines() if line.startswith("majordomo: --gui: ") and words in line]) == 1
+        assert "going on with the console" in text
+        assert "1 task: 1 run" in text
