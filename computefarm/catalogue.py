@@ -317,7 +317,8 @@ class _Prober:
         """Return the digest of a program's file."""
         # gcc prints a bare name for a program that it takes from the PATH.
         name = program if isinstance(program, str) else self._ask(program)
-        path = self._find(name)
+        # A file that is read, such as a library, need not be a program.
+        path = Path(name) if os.path.isabs(name) and os.path.isfile(name) else self._find(name)
         try:
             return self._digests.digest(path)
         except OSError as error:

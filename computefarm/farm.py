@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from computefarm.capability import Capability, Expanded, expand, lending
+from computefarm.capability import Capability, Expanded, able, expand, find, lending
 from computefarm.catalogue import Catalogue
 from computefarm.home import Home
 from computefarm.needs import KEY, needs, parse_requirement
@@ -58,14 +58,42 @@ def task_of(
     own: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the parts of a doit task; `own` are arguments of `needs`."""
-    made = expand(capability, name, values, variant=local_variant(capability), cpus=own.get("cpus", 0))
+    variant = local_variant(capability, name)
+    made = expand(capability, name, values, variant=variant, cpus=own.get("cpus", 0))
     return parts_of(requirement, capability, made, own)
 
 
 def parts_of(
     requirement: str, capability: Capability, made: Expanded, own: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the parts of a doit task that does what `made` says."""
+    """Return the parts of a doit task that does what `made` says.
+
+    Its commands are those of the variant that was made; those of all variants go along in `meta`, for the one
+    that the workers have.
+    """
+    meta = needs(requirement, **_asked(made, own))
+    meta[KEY]["action"] = {
+        "name": made.action,
+        "values": dict(made.values),
+        "label": lending.wanted(capability, made.action, made.values),
+    }
+    variants = able(capability, find(capability, made.action))
+    if variants:
+        meta[KEY]["action"]["variants"] = {
+            name: _variant(requirement, capability, made, name, own) for name in variants
+        }
+    if made.depfile:
+        meta[KEY]["depfile"] = made.depfile
+    return {
+        "actions": [list(command) for command in made.commands],
+        "file_dep": list(made.inputs),
+        "targets": list(made.outputs),
+        "meta": meta,
+    }
+
+
+def _asked(made: Expanded, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `needs`: the author's own go before the action's."""
     asked = dict(own)
     if made.cpus != 1:
         asked.setdefault("cpus", made.cpus)
@@ -77,28 +105,38 @@ def parts_of(
         asked.setdefault("timeout", made.timeout_s)
     if made.env:
         asked["env"] = {**dict(made.env), **asked.get("env", {})}
-    meta = needs(requirement, **asked)
-    meta[KEY]["action"] = {
-        "name": made.action,
-        "values": dict(made.values),
-        "label": lending.wanted(capability, made.action, made.values),
-    }
-    if made.depfile:
-        meta[KEY]["depfile"] = made.depfile
+    return asked
+
+
+def _variant(
+    requirement: str, capability: Capability, made: Expanded, name: str, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is another with the variant called `name`: commands, variables and resources."""
+    other = expand(capability, made.action, made.values, variant=name, cpus=own.get("cpus", 0))
+    asked = needs(requirement, **_asked(other, own))[KEY]
     return {
-        "actions": [list(command) for command in made.commands],
-        "file_dep": list(made.inputs),
-        "targets": list(made.outputs),
-        "meta": meta,
+        "commands": [list(command) for command in other.commands],
+        "cpus": asked.get("cpus", 1),
+        "gpus": asked.get("gpus", 0),
+        "memory": asked.get("memory"),
+        "env": asked.get("env", {}),
     }
 
 
-def local_variant(capability: Capability) -> str:
-    """Return the variant whose programs are here: the one that a plain local run can use."""
+def local_variant(capability: Capability, action: str = "") -> str:
+    """Return the first variant, able to do `action`, whose programs are here: plain doit can use it."""
     for variant in capability.variants:
-        if all(shutil.which(program) for program in variant.requires):
+        programs = [*variant.requires, *(one for one in variant.fingerprint if isinstance(one, str))]
+        programs += [variant.probe.version.run[0]] if variant.probe.version else []
+        can = not action or variant.name in able(capability, find(capability, action))
+        if can and all(_here(program) for program in programs):
             return variant.name
     return ""
+
+
+@functools.cache
+def _here(program: str) -> bool:
+    return shutil.which(program) is not None
 
 
 def _plain(value: Any) -> Any:
@@ -116,11 +154,3 @@ _NEEDS = frozenset(
         "tags", "env", "pass_env", "host_files", "cache", "sandbox", "any_toolchain",
     }
 )  # fmt: skip
-
-
-def expanded(meta: Mapping[str, Any], capability: Capability, variant: str, cpus: int) -> Expanded | None:
-    """Return the named action that a task's farm entry carries, for a variant; None when it carries none."""
-    said = meta.get("action")
-    if said is None:
-        return None
-    return expand(capability, said["name"], said["values"], variant=variant, cpus=cpus)

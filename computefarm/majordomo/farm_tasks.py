@@ -202,12 +202,15 @@ def command_text(task: Task, asked: Needs) -> str:
     The command comes first, then a zero byte and whatever else enters the action.
     """
     lines = [_action_text(action) for action in task._actions]
+    env = asked.env
+    if asked.action and "variants" in asked.action:
+        lines, env = _whichever_variant(lines, env, asked.action["variants"])
     rest: list[Any] = []
     if task.targets or asked.outputs:
         rest.append([*task.targets, *asked.outputs])
-    if asked.env or asked.pass_env:
+    if env or asked.pass_env:
         passed = {name: os.environ.get(name) for name in asked.pass_env}
-        rest.append({**passed, **asked.env})
+        rest.append({**passed, **env})
     if task.params or task.creator_params or task.pos_arg:
         task.init_options()
         options = {key: value for key, value in (task.options or {}).items() if key not in task.getargs}
@@ -217,6 +220,20 @@ def command_text(task: Task, asked: Needs) -> str:
     if not rest:
         return "\n".join(lines)
     return "\n".join(lines) + "\0" + json.dumps(rest, sort_keys=True, default=repr)
+
+
+def _whichever_variant(
+    lines: list[str], env: dict[str, str], variants: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """Return text and variables that are the same whichever variant the machine has that planned the task.
+
+    The workers' variant is part of their toolchain, which is compared by itself.
+    """
+    texts = {name: [" ".join(words) for words in each["commands"]] for name, each in variants.items()}
+    if lines not in texts.values():
+        return lines, env  # the author's own commands
+    first = next(iter(variants))
+    return texts[first], variants[first]["env"]
 
 
 def _action_text(action: Any) -> str:

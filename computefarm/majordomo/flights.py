@@ -127,7 +127,9 @@ class Flights:
             facts = self._farm.facts(task)
             assert facts is not None
             priority = self._priorities.get(task.name, 0.0)
-            plan = self._planner.plan(task, asked, facts, self.toolchain_of(asked), self._number, priority)
+            toolchain = self.toolchain_of(asked)
+            variant = self._place.toolchains.variant(asked, toolchain) if asked.action else ""
+            plan = self._planner.plan(task, asked, facts, toolchain, self._number, priority, variant)
         except FarmError as error:
             fail = failed_to_plan(error)
             runner = self._runner

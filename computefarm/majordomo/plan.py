@@ -21,6 +21,7 @@ from .database import FileState
 from .dependency import Facts
 from .farm_tasks import FarmTasks, own_environment
 from .outputs import separators
+from .toolchains import VARIANT
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
@@ -66,16 +67,21 @@ class Planner:
 
     def plan(
         self, task: Task, asked: Needs, facts: Facts, toolchain: Toolchain | None, number: int,
-        priority: float,
+        priority: float, variant: str = "",
     ) -> Plan:  # fmt: skip
-        """Return what to submit for `task`.
+        """Return what to submit for `task`; `variant` is the one of its action that the workers have.
 
         Raises `UsageError` for a `file_dep` outside the project, `TaskError` for what else cannot be sent.
         """
         task.file_dep = SortedFiles(task.file_dep)
         self._farm.check_inputs(task, asked)
         entries, deps, inputs = self._gather(task, asked, facts)
+        before = asked
+        if variant:
+            asked = with_variant(asked, variant, pin=toolchain is None)
         commands, environment, marked = self._commands(task, asked)
+        if variant:
+            commands = commands_of(variant, before, commands)
         action = Action(
             capability=asked.capability,
             commands=commands,
@@ -237,6 +243,28 @@ class Planner:
             action=asked.action.get("label", ""),
         )
         return self._wanted.setdefault(need, need)
+
+
+def with_variant(asked: Needs, variant: str, *, pin: bool) -> Needs:
+    """Return what a task needs with a variant of its action.
+
+    `pin` asks for a worker with this variant by its tag, where no toolchain does so.
+    """
+    chosen: dict[str, Any] = asked.action["variants"][variant]
+    changed = {key: chosen[key] for key in ("cpus", "gpus", "memory", "env")}
+    tags = {**asked.tags, VARIANT: variant} if pin else asked.tags
+    return msgspec.structs.replace(asked, tags=tags, **changed)
+
+
+def commands_of(
+    variant: str, asked: Needs, commands: tuple[str | tuple[str, ...], ...]
+) -> tuple[str | tuple[str, ...], ...]:
+    """Return the commands of a variant in the place of another's; what the author put there himself stays."""
+    known = {
+        name: tuple(tuple(command) for command in each["commands"])
+        for name, each in asked.action["variants"].items()
+    }
+    return known[variant] if commands in known.values() else commands
 
 
 def _values(asked: Needs) -> bytes:

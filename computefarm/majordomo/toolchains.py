@@ -24,7 +24,12 @@ class Toolchain(msgspec.Struct, frozen=True):
     platform: str
     others: tuple[str, ...] = ()
     """Versions that were offered too, with their workers, for `why`."""
+    variant: str = ""
+    """Which of the capability's variants it is; empty where there are none."""
 
+
+VARIANT = "variant"
+"""The tag that says which variant of a capability a worker offers."""
 
 Key = tuple[str, str, tuple[tuple[str, str], ...], str]
 
@@ -65,7 +70,9 @@ class Toolchains:
         return chosen
 
     def _choose(self, asked: Needs) -> Toolchain | None:
-        pools = [pool for pool in self._offers(asked.capability).pools if fits(pool.offer, asked)]
+        pools = [
+            pool for pool in self._offers(asked.capability).pools if fits(pool.offer, asked, pool.platform)
+        ]
         if not pools:
             return None
         slots: dict[str, int] = {}
@@ -83,6 +90,18 @@ class Toolchains:
         best = max(slots, key=lambda f: (f in used, saved.get(f, 0), slots[f], f))
         return _toolchain(pools, best)
 
+    def variant(self, asked: Needs, toolchain: Toolchain | None) -> str:
+        """Return which variant of its action a task is to use; empty where there are none.
+
+        Without a toolchain it is the first that is offered now, else the first of all.
+        """
+        variants: dict[str, object] = asked.action.get("variants", {})
+        if not variants or toolchain is not None:
+            return toolchain.variant if toolchain is not None else ""
+        fitting = [pool.offer for pool in self._pools if fits(pool.offer, asked, pool.platform)]
+        offered = {dict(offer.tags).get(VARIANT, "") for offer in fitting}
+        return next((name for name in variants if name in offered), next(iter(variants)))
+
     def note(self, pools: Iterable[Pool]) -> None:
         """Remember what is offered now; a need for which nothing was offered before is decided anew."""
         self._pools = tuple(pools)
@@ -93,7 +112,7 @@ class Toolchains:
     def ran_on(self, asked: Needs, worker: str) -> tuple[str, str]:
         """Return (fingerprint, version) of what a worker offers for a need, empty when unknown."""
         for pool in self._pools:
-            if worker in pool.workers and fits(pool.offer, asked):
+            if worker in pool.workers and fits(pool.offer, asked, pool.platform):
                 return pool.offer.fingerprint, pool.offer.version
         return "", ""
 
@@ -109,14 +128,21 @@ def _toolchain(pools: list[Pool], fingerprint: str) -> Toolchain:
     offer = mine[0].offer
     # The same fingerprint on two platforms (a shell script): either will do, and the result says no platform.
     platform = platforms.pop() if len(platforms) == 1 else ""
-    return Toolchain(offer.capability, offer.version, fingerprint, platform, others)
+    variant = dict(offer.tags).get(VARIANT, "")
+    return Toolchain(offer.capability, offer.version, fingerprint, platform, others, variant)
 
 
-def fits(offer: Offer, asked: Needs) -> bool:
-    """Say whether an offer has the capability, the version and the tags of a need, and does its action."""
+def fits(offer: Offer, asked: Needs, platform: str = "") -> bool:
+    """Say whether an offer has the capability, the version and the tags of a need, and does its action.
+
+    The tag `platform` is the worker's own, unless the offer has one of that name.
+    """
     if offer.capability != asked.capability or not satisfies(offer.version, asked.version):
         return False
     if offer.actions and asked.action.get("label") not in offer.actions:
         return False
-    tags = dict(offer.tags)
+    tags = {"platform": platform, **dict(offer.tags)}
+    variants = asked.action.get("variants") if asked.action else None
+    if variants and tags.get(VARIANT) not in variants:
+        return False
     return all(tags.get(name) == value for name, value in asked.tags.items())

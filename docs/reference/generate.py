@@ -70,7 +70,8 @@ def _shipped() -> Iterator[str]:
             names = ", ".join(f"`{each.name}`" for each in capability.variants)
             yield f"Variants, in order of preference: {names}."
         for action in capability.actions.values():
-            rows = [f"`{name}` · `{action.name}`: {action.summary or 'no summary'}.", ""]
+            own_code = " It runs code that the task brings." if action.runs_code else ""
+            rows = [f"`{name}` · `{action.name}`: {action.summary or 'no summary'}.{own_code}", ""]
             rows += ["| Parameter | Type | Default | Means |", "|--|--|--|--|"]
             for parameter in action.params.values():
                 role = "input " if parameter.name in action.inputs else ""

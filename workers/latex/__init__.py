@@ -1,0 +1,1 @@
+"""The plug-in that typesets until nothing changes any more."""
