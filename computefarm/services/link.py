@@ -190,9 +190,10 @@ class Link:
     def close(self) -> None:
         """Send what can be sent now, and close."""
         self.flush()
-        for end in self._ends.values():
+        for channel, end in self._ends.items():
             self._unwatch(end)
-            end.close()
+            # A goodbye that is lost costs others a lease.
+            end.close(last_words=channel == "control")
 
     def _greet(self, channel: str) -> None:
         hello = Hello(

@@ -46,6 +46,7 @@ class Peer:
         "frames",
         "hello",
         "left_out",
+        "met",
         "name",
         "outbox",
         "owner",
@@ -64,6 +65,8 @@ class Peer:
         self.hello = hello
         self.control: bytes | None = None
         self.bulk: bytes | None = None
+        self.met = False
+        """Whether it has ever greeted on a control connection: only then does the core know it."""
         self.outbox: list[FromManager] = []
         self.frames: deque[bytes] = deque()
         self.backlog = 0

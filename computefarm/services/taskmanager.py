@@ -257,6 +257,9 @@ class TaskManagerService:
             return  # its process has connected anew already
         if peer.bulk == route:
             peer.bulk = None
+            if not peer.met:
+                # The late greeting of a process that has said goodbye.
+                self._drop(peer.name)
         if peer.control == route:
             peer.control = None
             peer.forget_unsent()
@@ -360,7 +363,7 @@ class TaskManagerService:
             self._bulk.restart(peer.name)
         else:
             self._forget_route(peer.control)
-            peer.control = incoming.route
+            peer.control, peer.met = incoming.route, True
             self._uncontrolled.pop(peer.name, None)
             peer.forget_unsent()
             if self._journalling is not None:
@@ -421,11 +424,13 @@ class TaskManagerService:
         else:
             self._outgoing.say(peer, message)
 
-    def _drop(self, name: str, reason: str) -> None:
+    def _drop(self, name: str, reason: str = "") -> None:
+        """Forget a peer; without a reason nobody needs to read of it."""
         peer = self._peers.pop(name, None)
         if peer is None:
             return
-        log.info("%s is gone: %s", peer.who, reason)
+        if reason:
+            log.info("%s is gone: %s", peer.who, reason)
         self._outgoing.flush_peer(peer)
         self._outgoing.forget(peer)
         self._uncontrolled.pop(name, None)

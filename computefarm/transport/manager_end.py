@@ -86,6 +86,8 @@ class ManagerEnd:
         self._pause_s = CALM_S
         self._failure = 0
         self._ending: list[Route] = []
+        self._unmet: dict[int, tuple[str, str]] = {}
+        """Connections that ended before anything of theirs was read: address, and what to say of them."""
         self._departed: list[Route] = []
         self._refusals = Refusals()
         self._next_expiry = float("inf")
@@ -210,7 +212,9 @@ class ManagerEnd:
             self._watch()
             peer = self._meet(route, header)
         self._peers[route] = peer
-        if peer.descriptor >= 0:
+        if self._unmet.pop(peer.descriptor, None) is not None:
+            self._ending.append(route)
+        elif peer.descriptor >= 0:
             self._strangers.meet(peer.descriptor)
             self._by_descriptor[peer.descriptor] = route
         if peer.identity is None or header.bytes != HEADER or not header.more:
@@ -412,6 +416,7 @@ class ManagerEnd:
             return
         for event, value in self._monitor.read():
             if event == zmq.EVENT_ACCEPTED:
+                self._tell_unmet(value)
                 self._strangers.arrive(value)
             elif event == zmq.EVENT_DISCONNECTED:
                 self._ended(value)
@@ -429,10 +434,19 @@ class ManagerEnd:
             reason = "no ComputeFarm connection, or meant for another manager"
             if not failure:
                 reason = "it left without a word of ComputeFarm"
+            # What it said may lie unread: a short command is gone before its second Hello is looked at.
+            self._unmet[descriptor] = (address, reason)
+
+    def _tell_unmet(self, descriptor: int) -> None:
+        """Report a connection that has ended before it was heard."""
+        address, reason = self._unmet.pop(descriptor, ("", ""))
+        if reason:
             self._refusals.add(address, "", "", reason)
 
     def _depart(self) -> None:
         """Everything that an ended connection had sent is read now: tell that it ended."""
+        for descriptor in list(self._unmet):
+            self._tell_unmet(descriptor)
         if self._ending:
             ending, self._ending = self._ending, []
             for route in ending:

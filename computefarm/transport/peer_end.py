@@ -28,6 +28,9 @@ RECONNECT_MAX_MS = 2000
 CONNECT_MS = 3000
 """A connection that takes longer is taken for blocked: a firewall that drops looks like silence."""
 
+LAST_WORDS_MS = 300
+"""How long what was said last may take to leave; a live connection needs less than one."""
+
 RETRY_S = 2.0
 """Between two tries when ZeroMQ has given up (it does so after a refusal)."""
 PATIENCE_S = 15.0
@@ -290,12 +293,12 @@ class PeerEnd:
         self.state = None
         self._socket.connect(self._endpoint)
 
-    def close(self) -> None:
-        """Hang up; what is still queued is lost."""
+    def close(self, *, last_words: bool = False) -> None:
+        """Hang up; what is still queued is lost, or with `last_words` has a moment to get out."""
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
-        self._socket.close(linger=0)
+        self._socket.close(linger=LAST_WORDS_MS if last_words and self.up else 0)
 
 
 def _wants_ipv6(where: Address) -> bool:
