@@ -26,7 +26,7 @@ from .strays import Strays
 
 READ, FEW = 65536, 4096
 """Bytes taken from one pipe in one turn, at most; and asked for where usually nothing is left."""
-FULL = 4 * 1024 * 1024
+FULL = 512 * 1024
 """Bytes waiting for an owner that does not read; then no pipe is read until half of it is gone."""
 COMPANY_MS = 4
 """How long a start waits for something else to be reported with it: most no-op tasks end within that time."""
