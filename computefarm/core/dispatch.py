@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from computefarm.messages import Halt, Placed, Run, Waiting
 
 from .entries import Started
+from .idle import Idle, rests
 from .placement import choose, hindrance, over_limit
 from .queues import fairness
 from .state import Attempt, Group, Queue, Task, TaskState, Worker
@@ -31,6 +32,13 @@ LOOK_PAST = 8
 """Tasks resting from a worker that declined them which are looked past for one that is not."""
 
 
+MANY = 48
+"""Free workers that are simply compared; more are kept in order."""
+
+INDEXES = 64
+"""Queues for which they are kept in order."""
+
+
 class Dispatch:
     """Decides which waiting task goes to which worker."""
 
@@ -41,6 +49,8 @@ class Dispatch:
         self._freed: dict[str, Worker] = {}
         self._ahead: dict[int, Attempt] = {}
         """Everything sent ahead anywhere, by task, oldest first."""
+        self._idle: dict[int, Idle] = {}
+        """By queue, while many workers are free."""
         self._recall_after = 0.0
 
     # --- what others report ---------------------------------------------------------------------------
@@ -144,6 +154,9 @@ class Dispatch:
         while self._arrived or self._freed:
             arrived, self._arrived = self._arrived, {}
             freed, self._freed = self._freed, {}
+            for index in self._idle.values():
+                for worker in freed.values():
+                    index.offer(worker, now)
             if arrived and self._tables.free:
                 self._spread(arrived.values(), now)
             for worker in freed.values():
@@ -163,10 +176,23 @@ class Dispatch:
             group = self._next_group(remaining)
             if group is None:
                 return
-            free = [worker for name, worker in self._tables.free.items() if name in group.queue.able]
+            free = self._free_for(group.queue, now)
             if not free or not self._place_from(group, free, now):
                 remaining.remove(group.queue)
             remaining = [queue for queue in remaining if queue.groups]
+
+    def _free_for(self, queue: Queue, now: float) -> list[Worker] | Idle:
+        """Return the free workers that could run what waits in a queue."""
+        free = self._tables.free
+        if len(free) <= MANY:
+            self._idle.clear()
+            return [worker for name, worker in free.items() if name in queue.able]
+        index = self._idle.get(queue.number)
+        if index is None:
+            if len(self._idle) >= INDEXES:
+                self._idle.clear()
+            index = self._idle[queue.number] = Idle(queue, free, now)
+        return index
 
     def _fill(self, worker: Worker, now: float) -> None:
         """Give a worker what it can take, then a little ahead."""
@@ -197,7 +223,7 @@ class Dispatch:
                         best, best_rank = group, rank
         return best
 
-    def _place_from(self, group: Group, workers: Iterable[Worker], now: float) -> bool:
+    def _place_from(self, group: Group, workers: Iterable[Worker] | Idle, now: float) -> bool:
         """Place one task of a group; look past a few that rest from just these workers."""
         skipped: list[tuple[float, int, Task]] = []
         placed = False
@@ -205,8 +231,11 @@ class Dispatch:
             if skipped and skipped[-1][2] is task:
                 heapq.heappop(group.heap)  # it left the queue and came back: it is in the heap twice
                 continue
-            willing = [w for w in workers if not _rests(task, w, now)] if task.avoid else workers
-            worker = choose(group.queue.need, willing, now)
+            if isinstance(workers, Idle):
+                worker = workers.choose(task, now)
+            else:
+                willing = [w for w in workers if not rests(task, w, now)] if task.avoid else workers
+                worker = choose(group.queue.need, willing, now)
             if worker is not None:
                 self._send(task, worker, now, ahead=False)
                 placed = True
@@ -340,11 +369,6 @@ class Dispatch:
                 if not attempt.recalled:
                     return max(attempt.sent_at + LONG_S, self._recall_after)
         return None
-
-
-def _rests(task: Task, worker: Worker, now: float) -> bool:
-    avoidance = task.avoid.get(worker.name) if task.avoid else None
-    return avoidance is not None and now < avoidance.until
 
 
 def _simple(task: Task) -> bool:

@@ -126,7 +126,7 @@ def choose(need: Need, workers: Iterable[Worker], now: float) -> Worker | None:
     """
     willing = [worker for worker in workers if hindrance(need, worker, now) is None]
     if len(willing) > 1:
-        return min(willing, key=lambda worker: _rank(need, worker, now))
+        return min(willing, key=lambda worker: rank(need, worker, now))
     return willing[0] if willing else None
 
 
@@ -140,7 +140,12 @@ def mebibytes(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _rank(need: Need, worker: Worker, now: float) -> tuple[int, bool, bool, float, float, str]:
+Rank = tuple[int, bool, bool, float, float, str]
+"""The lowest goes first; no two workers have the same."""
+
+
+def rank(need: Need, worker: Worker, now: float) -> Rank:
+    """Return a worker's place in the choice, see `choose`."""
     host = worker.host
     cpus = host.report.cpus if host.report else worker.cpus
     projected = host.ledger.projected(cpus) + need.load / max(1, cpus)
