@@ -129,15 +129,15 @@ class LogsCommand(Look):
 
     def _shown(self, records: Iterable[Record]) -> bool:
         """Show records in the log window; return False after saying why there is none."""
-        from .log_window import feed_or_say
+        from .log_window import STAYS, feed_or_say
 
         feed = feed_or_say(self.environ, self.home.state / "window", _say)
         if feed is None:
             return False
-        feed.put_all(iter(records))
-        feed.close()
-        if feed.trouble:
-            _say(feed.trouble)
+        feed.put_all(records)
+        there = feed.close()
+        if feed.trouble or there:
+            _say(feed.trouble or STAYS)
         return not feed.trouble
 
     # --- as it came -----------------------------------------------------------------------------------
@@ -225,5 +225,4 @@ class _Printer:
             return
         who = record["task"] or ".".join(str(record["name"]).split(".")[2:])
         self._width = min(24, max(self._width, len(who)))
-        level = f"{record['level']}: " if not record["task"] and record["level"] != "info" else ""
-        print(f"{who:<{self._width}}  {level}{text}", flush=True)
+        print(f"{who:<{self._width}}  {text}", flush=True)

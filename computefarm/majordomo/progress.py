@@ -239,8 +239,8 @@ class PlainProgress(Quiet):
         if not last and path:
             last = last_lines(Path(path), LAST_LINES)
         findings = output.findings if output else None
-        for line in failure_text(record, last, str(path or ""), findings):
-            self.say(line)
+        # At once: a live display is drawn again for each piece.
+        self.say("\n".join(failure_text(record, last, str(path or ""), findings)))
         self.flush()
 
     def _show_output(self, name: str, output: _Output, verbosity: int) -> None:
@@ -252,8 +252,8 @@ class PlainProgress(Quiet):
             self.say(f">> {name}: {plural(warnings, 'warning')}")
         elif self._last_started != name:
             self.say(f">> {name}")
-        for line in lines:
-            self.say(line)
+        if lines:
+            self.say("\n".join(lines))
         if lines and output.left_out:
             where = self._facts.log_path(name) or "majordomo logs"
             self.say(f"[... {output.left_out} bytes more, see {where}]")

@@ -17,7 +17,7 @@ from computefarm.journal.history import FILE, History, HistoryWriter, Limits, Ru
 from computefarm.logs.farm_log import FarmLog
 from computefarm.logs.records import Record
 from computefarm.logs.tasklog import TaskLogs, prune, run_folder
-from computefarm.messages import Need, Obstacle, Piece
+from computefarm.messages import LogRecord, Need, Obstacle, Piece
 
 from .reporting import TaskRecord
 
@@ -139,7 +139,11 @@ class Recorder:
         """Keep nothing."""
 
     def overheard(self, record: Record, text: str) -> None:
-        """Keep nothing."""
+        """Keep it among the lines of the run."""
+        if self._logs is not None:
+            program = str(record["name"]).rpartition(".")[2]
+            told = LogRecord(record["created"], record["level"], record["msg"])
+            self._farm_log().reported(record["host"], program, (told,))
 
     def run_ended(self, exit_code: int) -> None:
         """Close the files; make room when this run has added logs."""
@@ -157,17 +161,20 @@ class Recorder:
                 remove_old(self._state, self._keep, History(self._state / FILE).unended())
             prune(self._state, keep=self._run)
 
-
     def _write_lines(self, name: str, host: str, attempt: int, pieces: Sequence[Piece]) -> None:
-        """Keep the output as records too; a thread writes them, begun when there are any."""
+        """Keep the output as records too."""
+        source = Source(host or this_host(), self._capability(name), ((self._run, "", name),))
+        self._farm_log().output(source, attempt, tuple(pieces))
+
+    def _farm_log(self) -> FarmLog:
+        """Return what writes the records, on a thread of its own that begins when there are any."""
         if self._lines is None:
             folder = run_folder(self._state, self._run).parent
             parser = self._parser
             self._lines = FarmLog(
                 folder, limit=LINES, alone=True, parser_of=lambda source: parser(source.tasks[0][2])
             )
-        source = Source(host or this_host(), self._capability(name), ((self._run, "", name),))
-        self._lines.output(source, attempt, tuple(pieces))
+        return self._lines
 
 
 def remove_old(state: Path, keep: int, going: Collection[str]) -> list[str]:

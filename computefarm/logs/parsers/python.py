@@ -66,7 +66,7 @@ class Python:
         if _RAISED.match(line) is None and not re.match(r"[A-Za-z_]\w*(?:: |$)", line):
             return None
         frame, self._frame, self._in_traceback = self._frame, None, False
-        if frame is None:
+        if frame is None or frame[0].startswith("<"):  # code from a command line or a string
             return Parsed("error", line)
         return Parsed("error", line, *place(frame[0]), frame[1])
 
