@@ -20,8 +20,9 @@ from computefarm.remote.inventory import Host
 from computefarm.remote.ssh import Connection, Target
 from computefarm.remote.wheel import Wheel, build_wheel
 from computefarm.transport.addresses import Address, parse_address
+from computefarm.transport.reach import firewall_line
 
-from .host_farm import ManagedFarm, candidates, firewall_line, need_manager, own_addresses, read_probe
+from .host_farm import ManagedFarm, candidates, need_manager, own_addresses, read_probe
 from .host_install import carried, indented, install
 from .host_tunnel import Tunnel
 from .summary import plural
@@ -31,6 +32,10 @@ DRAIN_S = 120.0
 """How long running tasks may take to end when a host is updated; after that they go elsewhere."""
 
 SHOW_UP_S = 30.0
+LOOK_S = 1.0
+DOWN_LOOKS = 2
+"""So many times in a row a worker is seen to have ended before it is given up."""
+
 Json = dict[str, Any]
 
 
@@ -338,8 +343,9 @@ class Adding:
 
     def _wait(self, far: FarSide, facts: Facts, host: Host, known: set[str]) -> None:
         """Return when the farm sees its worker; otherwise tell what the worker's log says."""
-        until = time.monotonic() + SHOW_UP_S
-        while time.monotonic() < until:
+        now = time.monotonic()
+        until, look_at, down = now + SHOW_UP_S, now + LOOK_S, 0
+        while now < until and down < DOWN_LOOKS:
             for worker in self._farm.status().workers:
                 if worker.host == host.host and worker.worker not in known and worker.state != "silent":
                     self._say(
@@ -347,6 +353,9 @@ class Adding:
                     )
                     return
             time.sleep(0.1)
+            if (now := time.monotonic()) >= look_at:
+                down = down + 1 if falls(look(far, facts.config, self._farm, host)["services"]) else 0
+                look_at = time.monotonic() + LOOK_S
         state = look(far, facts.config, self._farm, host)["services"]
         raise Unreachable(
             f"the worker on {host.name} was started, but the farm does not see it."
@@ -376,6 +385,12 @@ def unchanged(now: Json, told: list[Json], host: Host) -> bool:
     """Tell whether exactly these services run already."""
     runs = {one["name"]: one["argv"] for one in now["services"] if one["running"]}
     return runs == {one["name"]: one["argv"] for one in told} and now["environ"] == host.environ
+
+
+def falls(state: Json) -> bool:
+    """Tell whether its worker has ended, or ends again and again."""
+    workers = [one for one in state["services"] if one["name"].endswith("-worker")]
+    return any(not one["running"] or one["restarts"] > 1 for one in workers)
 
 
 def put_step(text: str) -> None:

@@ -17,9 +17,10 @@ from computefarm.remote.farside import Facts, FarSide
 from computefarm.remote.inventory import Host
 from computefarm.remote.ssh import Connection
 from computefarm.transport.addresses import parse_address
+from computefarm.transport.reach import firewall_line
 
 from .host_adding import REACH_S, look
-from .host_farm import ManagedFarm, candidates, firewall_line, own_addresses, read_probe
+from .host_farm import ManagedFarm, candidates, own_addresses, read_probe
 from .host_tunnel import Tunnel
 
 CLOCK_S = 5.0

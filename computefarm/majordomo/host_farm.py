@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -155,15 +154,6 @@ def own_addresses(towards: str) -> list[str]:
         # The name may be known to ssh's configuration only.
         pass
     return [*found, socket.getfqdn()]
-
-
-def firewall_line(port: int) -> str:
-    """Return what opens a port on this machine, in the words of the tool that is here."""
-    if shutil.which("firewall-cmd"):
-        return f"sudo firewall-cmd --permanent --add-port={port}/tcp && sudo firewall-cmd --reload"
-    if shutil.which("ufw") or not shutil.which("nft"):
-        return f"sudo ufw allow {port}/tcp"
-    return f"sudo nft add rule inet filter input tcp dport {port} accept"
 
 
 _LINE = re.compile(r"(\S+): (?:(?P<no>no)$|(?P<version>\S*) +fingerprint )")
