@@ -322,3 +322,79 @@ def test_a_failure_shows_only_what_the_last_attempt_printed() -> None:
     assert "attempt 2 on vm (w2) failed" not in text, "the failure itself says that"
     assert "| from 2" in text
     assert "from 1" not in text
+
+
+# --- what a line parser has found ---
+
+
+def found_in(record: TaskRecord, text: str, *, verbosity: int = 1, parser: str = "gcc", live: bool = True) -> list[str]:
+    """Return what is shown of one task that printed `text` on stderr."""
+    stream = io.StringIO()
+    facts = Facts(verbosity=lambda name: verbosity, parser=lambda name: parser)
+    progress = PlainProgress(stream, facts=facts, clock=lambda: 0.0)
+    progress.run_started("r1", 3, [], "local")
+    if live:
+        progress.task_placed(record.task, "w1", "h1", 1)
+        progress.task_printed(record.task, [piece(text, 2)])
+    progress.task_ended(record)
+    progress.run_ended(0)
+    return stream.getvalue().splitlines()
+
+
+GCC = """\
+a.c: In function 'main':
+a.c:4:2: warning: unused variable 'x' [-Wunused-variable]
+a.c:5:3: error: expected ';'
+    5 |   return
+"""
+
+
+def test_a_failure_begins_with_its_errors() -> None:
+    lines = found_in(TaskRecord("a", Outcome.FAILED, host="h1", worker="w1", exit_code=1), GCC)
+    assert lines == [
+        ".  a",
+        "!! FAILED a on h1 (w1): exit code 1",
+        "   a.c:5:3: error: expected ';'",
+        "   | a.c: In function 'main':",
+        "   | a.c:4:2: warning: unused variable 'x' [-Wunused-variable]",
+        "   |     5 |   return",
+        "1 task: 0 run, 0 from cache, 0 up to date, 1 failed · wall 0.00 s",
+        "failed: a",
+        "1 warning: majordomo logs --level warning",
+    ]
+
+
+def test_ten_thousand_errors_are_the_first_ones_a_count_and_the_last_lines() -> None:
+    text = "".join(f"a.c:{n}:3: error: number {n}\n" for n in range(1, 10_001)) + "make: *** [Makefile:1: a] Error 1\n"
+    lines = found_in(TaskRecord("a b", Outcome.FAILED, exit_code=1), text)
+    assert lines[2:12] == [f"   a.c:{n}:3: error: number {n}" for n in range(1, 11)]
+    assert lines[12] == "   and 9990 more errors: majordomo logs 'a b' --level error"
+    assert lines[-4:-2] == ["   | a.c:10000:3: error: number 10000", "   | make: *** [Makefile:1: a] Error 1"]
+    assert len(lines) < 30
+
+
+def test_the_warnings_of_a_success_are_counted_above_its_output() -> None:
+    record = TaskRecord("a", Outcome.SUCCEEDED, "gcc")
+    warning = "a.c:4:2: warning: unused\n"
+    assert found_in(record, warning)[1:3] == [">> a: 1 warning", "a.c:4:2: warning: unused"]
+    hidden = found_in(record, warning * 2, verbosity=0)
+    assert hidden[1:3] == [">> a: 2 warnings", "1 task: 1 run, 0 from cache, 0 up to date, 0 failed · wall 0.00 s"]
+    assert hidden[3] == "2 warnings: majordomo logs --level warning"
+
+
+def test_warnings_that_came_with_the_result_count_too() -> None:
+    record = TaskRecord("a", Outcome.SUCCEEDED, "gcc", cached=True, log=(piece("a.c:4:2: warning: unused\n", 2),))
+    assert found_in(record, "", live=False)[-1] == "1 warning: majordomo logs --level warning"
+
+
+def test_without_a_parser_nothing_is_found() -> None:
+    lines = found_in(TaskRecord("a", Outcome.FAILED, exit_code=1), GCC, parser="")
+    assert lines[2] == "   | a.c: In function 'main':"
+    assert not any("majordomo logs" in line for line in lines)
+
+
+def test_what_a_daemon_logs_is_said() -> None:
+    def tell(progress: PlainProgress) -> None:
+        progress.overheard({"level": "error", "msg": "disk full on vm"}, "worker: disk full on vm")
+
+    assert lines_of(tell)[0] == "worker: disk full on vm"
