@@ -62,7 +62,14 @@ def plan(
     planner = _Planner(problem, params, capability, glob, variant)
     for name in in_order(problem):
         planner.add(name)
-    return [task for tasks in planner.planned.values() for task in tasks]
+    tasks = [task for tasks in planner.planned.values() for task in tasks]
+    return [_with_inputs(task, planner.made) for task in tasks]
+
+
+def _with_inputs(task: Planned, made: Mapping[str, str]) -> Planned:
+    """Return a task that comes after those which make what its inputs name."""
+    more = [path for path in task.own.get("inputs", ()) if path in made and path not in task.file_dep]
+    return msgspec.structs.replace(task, file_dep=(*task.file_dep, *more)) if more else task
 
 
 # --- tasks --------------------------------------------------------------------------------------------
@@ -105,7 +112,7 @@ class _Planner:
         self._variant = variant
         self.planned: dict[str, list[Planned]] = {}
         self._platforms: dict[str, list[str]] = {}
-        self._made: dict[str, str] = {}
+        self.made: dict[str, str] = {}
         """Which task makes which file."""
 
     def add(self, basename: str) -> None:
@@ -135,7 +142,7 @@ class _Planner:
 
     def _claim(self, task: Planned, value: Located) -> None:
         for target in task.targets:
-            other = self._made.setdefault(target, task.full_name)
+            other = self.made.setdefault(target, task.full_name)
             if other != task.full_name:
                 raise value.error(
                     f"{target} is made by {other} already: two tasks cannot make one file"
@@ -258,12 +265,12 @@ class _Planner:
             "summary": self._text(fields["summary"], scope) if "summary" in fields else "",
         }  # fmt: skip
         if "action" in fields:
-            return self._action(value, fields, scope, own, given, capability, common)
+            return self._action(value, fields, scope, own, given, item, capability, common)
         return self._command(value, fields, scope, own, given, item, common)
 
     def _action(
         self, value: Located, fields: Mapping[str, Located], scope: Scope, own: dict[str, Any],
-        given: dict[str, Any], capability: Capability, common: dict[str, Any],
+        given: dict[str, Any], item: _Item, capability: Capability, common: dict[str, Any],
     ) -> Planned:  # fmt: skip
         action = self._text(fields["action"], scope)
         template = capability.actions.get(action)
@@ -285,8 +292,8 @@ class _Planner:
         return Planned(
             action=action, commands=made.commands, own=own,
             values=self._told(made.values, capability, action),
-            file_dep=tuple(dict.fromkeys([*made.inputs, *scope.used])), targets=made.outputs, made=made,
-            **common,
+            file_dep=tuple(dict.fromkeys([*made.inputs, *item.files, *scope.used])),
+            targets=made.outputs, made=made, **common,
         )  # fmt: skip
 
     def _told(self, values: Mapping[str, Any], capability: Capability, action: str) -> dict[str, Any]:
