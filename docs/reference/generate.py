@@ -1,4 +1,4 @@
-"""Write the generated parts of the reference: run it after changing a schema or a shipped capability file.
+"""Write the generated parts of the reference: run it after a change of schemas, messages or capability files.
 
     python docs/reference/generate.py
 
@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from computefarm import messages
 from computefarm.capability import Parameter
 from computefarm.catalogue import Catalogue
 from computefarm.problem.schema import PACKAGE, PROBLEM, TASK
@@ -88,7 +89,30 @@ def capabilities() -> str:
     return "\n\n".join(_shipped())
 
 
-PARTS = {"problem": problem, "capabilities": capabilities}
+def _messages(union: Any) -> str:
+    rows = ["| Message | Means |", "|--|--|"]
+    for one in get_args(union):
+        meaning = one.__doc__.partition("\n\n")[0]
+        rows.append(f"| `{one.__struct_config__.tag}` | {' '.join(meaning.split())} |")
+    return "\n".join(rows)
+
+
+def to_manager() -> str:
+    """Return every message to the manager with its meaning."""
+    return _messages(messages.ToManager)
+
+
+def from_manager() -> str:
+    """Return every message from the manager with its meaning."""
+    return _messages(messages.FromManager)
+
+
+PARTS = {
+    "problem": problem,
+    "capabilities": capabilities,
+    "to_manager": to_manager,
+    "from_manager": from_manager,
+}
 
 
 def filled(page: str) -> str:
@@ -99,7 +123,7 @@ def filled(page: str) -> str:
 def files() -> dict[Path, str]:
     """Return what every generated file is to contain."""
     found = {HERE / "problem.schema.json": json.dumps(PROBLEM, indent=2) + "\n"}
-    for name in ("problems.md", "capabilities.md"):
+    for name in ("problems.md", "capabilities.md", "protocol.md"):
         found[HERE / name] = filled((HERE / name).read_text(encoding="utf-8"))
     return found
 
