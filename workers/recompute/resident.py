@@ -30,7 +30,7 @@ from computefarm.worker_api.kernel import (
     find,
     names,
 )
-from computefarm.worker_api.resident import MAX, Ask, Drop, Frames, Ready, Told, frame, read_ask
+from computefarm.worker_api.resident import MAX, Ask, Drop, Frames, Ready, Told, frame, pack, read_ask, unpack
 
 LOOK_S = 0.005
 """How often a computation looks whether anybody still wants it."""
@@ -135,11 +135,11 @@ class Resident:
         if kernel is None or kernel.version < ask.version:
             return "error", f"there is no kernel {ask.kernel} for requests of version {ask.version} here", b""
         try:
-            raw = msgspec.msgpack.decode(ask.body)
+            raw = unpack(ask.body)
             if not isinstance(raw, dict):
                 return "bad_request", "the request is not a mapping", b""
             result = answer(kernel, raw, self._context)
-            values = msgspec.msgpack.encode(dict(result.values))
+            values = pack(result.values)
         except msgspec.MsgspecError as error:
             return "bad_request", f"the request is not msgpack: {error}", b""
         except MemoryError:

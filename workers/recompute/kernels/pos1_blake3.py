@@ -58,8 +58,8 @@ def blake3(m, size, out):
         a2, b3, c0, d1 = mixed(a2, b3, c0, d1, w[12], w[13])
         a3, b0, c1, d2 = mixed(a3, b0, c1, d2, w[14], w[15])
         w = permuted(w)
-    out[0], out[1], out[2], out[3] = swapped(a0 ^ c0), swapped(a1 ^ c1), swapped(a2 ^ c2), swapped(a3 ^ c3)
-    out[4], out[5], out[6], out[7] = swapped(b0 ^ d0), swapped(b1 ^ d1), swapped(b2 ^ d2), swapped(b3 ^ d3)
+    out[0], out[1], out[2], out[3] = swapped(np.uint32(a0 ^ c0)), swapped(np.uint32(a1 ^ c1)), swapped(np.uint32(a2 ^ c2)), swapped(np.uint32(a3 ^ c3))
+    out[4], out[5], out[6], out[7] = swapped(np.uint32(b0 ^ d0)), swapped(np.uint32(b1 ^ d1)), swapped(np.uint32(b2 ^ d2)), swapped(np.uint32(b3 ^ d3))
 
 
 @compiled
@@ -79,9 +79,9 @@ def put(words, at, value, bits):
     value = np.uint64(value)
     if bits > 32:
         put_word(words, at, value >> np.uint64(32), bits - 32)
-        at += bits - 32
-        bits = 32
-    put_word(words, at, value & np.uint64(0xFFFFFFFF), bits)
+        put_word(words, at + bits - 32, value & np.uint64(0xFFFFFFFF), np.int64(32))
+    else:
+        put_word(words, at, value, bits)
 
 
 @compiled
@@ -103,7 +103,7 @@ def f(k, inputs, outputs, y, left, right, message, digest, meta):
     `left` and `right` hold `inputs` numbers each. `message` has 16 words, `digest` 10.
     """
     message[:] = 0
-    put(message, 0, y, k + 6)
+    put(message, np.int64(0), np.uint64(y), k + 6)
     at = k + 6
     for n in range(inputs):
         put(message, at, left[n], k)
@@ -117,4 +117,4 @@ def f(k, inputs, outputs, y, left, right, message, digest, meta):
     else:
         for n in range(outputs):
             meta[n] = get(digest, k + 6 + n * k, k)
-    return np.int64(get(digest, 0, k + 6))
+    return np.int64(get(digest, np.int64(0), k + 6))

@@ -16,7 +16,7 @@ from .pos1_chacha import BLOCKS, CHUNK, key_words
 from .pos1_join import flat
 from .pos1_parts import capacity, divided
 from .pos1_plain import INPUTS
-from .pos1_tree import climb, leaves, top_of
+from .pos1_tree import climb, hashed, top_of
 
 FLAT_UP_TO: Final = 16
 """Buckets of at most 2**16 x are joined without being divided."""
@@ -151,7 +151,10 @@ class Tree:
         starts = np.zeros(len(lists) + 1, np.int64)
         starts[1:] = np.cumsum([len(rows) for rows in lists])
         rows = np.concatenate(lists)
-        y, meta = leaves(self.k, rows)
+        below = np.zeros((2 * len(rows), 4), np.uint64)
+        below[:, 0] = rows[:, :2].reshape(-1)
+        links = np.arange(2 * len(rows)).reshape(-1, 2)
+        y, meta = hashed(self.k, 1, 2, rows[:, 2].repeat(2), below, links)
         return Table(y, meta, starts, rows[:, :2])
 
     def climb(self, number: int, below: Table, jobs: Sequence[tuple[int, int, int]], ordered: bool) -> Table | None:

@@ -28,14 +28,14 @@ def fill(key, k, first, count, words, u):
     At k = 32 a whole chunk is written in the order that `place` undoes.
     """
     if k == 32 and count == 4096:
-        blocks(key, first >> 4, 256, u)
+        blocks(key, np.int64(first >> 4), np.int64(256), u)
         return
     for start in range(0, count, 2048):
         some = min(count - start, 2048)
         bit = (first + start) * k
         block = bit >> 9
         # 161 blocks hold 2048 numbers of 40 bits wherever they start.
-        blocks(key, block, ((bit + some * k - 1) >> 9) - block + 1, words)
+        blocks(key, np.int64(block), np.int64(((bit + some * k - 1) >> 9) - block + 1), words)
         at = bit - (block << 9)
         for n in range(some):
             u[start + n] = number(words, at, k)
@@ -80,6 +80,13 @@ def groups(u, count, extra, g):
 
 
 @compiled
+def clear(values):
+    """Set all to 0."""
+    for n in range(np.uint32(len(values))):
+        values[n] = 0
+
+
+@compiled
 def mark(bits, g, count):
     """Set the bit of each group; the number of bits is a power of two."""
     mask = np.uint32(8 * len(bits) - 1)
@@ -119,14 +126,14 @@ def flat(key, k, d, a, b, ordered, u, part, words, g, wide, narrow, kept, kept_u
     """
     size = 1 << d
     step = min(size, 4096)
-    wide[:] = 0
+    clear(wide)
     for start in range(0, size, step):
         first = (a << d) + start
         fill(key, k, first, step, words, u[start : start + step])
         groups(u[start : start + step], step, first >> (k - 6), g)
         mark(wide, g, step)
-    nb = 0
-    narrow[:] = 0
+    nb = np.int64(0)
+    clear(narrow)
     if a != b:
         for start in range(0, size, step):
             first = (b << d) + start
@@ -138,16 +145,14 @@ def flat(key, k, d, a, b, ordered, u, part, words, g, wide, narrow, kept, kept_u
             some = min(nb - start, 4096)
             regroup(kept[1, start : start + some], kept_u[1, start : start + some], k, d, b, g)
             mark(narrow, g, some)
-    na = 0
+    na = np.int64(0)
     for start in range(0, size, step):
         groups(u[start : start + step], step, ((a << d) + start) >> (k - 6), g)
         na = keep(wide if a == b else narrow, g, u[start : start + step], step, start, kept[0], kept_u[0], na)
     ys(kept[0, :na], kept_u[0, :na], k, d, a, y[0])
-    if a == b:
-        found, n = matches(y[0, :na], y[0, :na], True, ordered, head, chain, found)
-    else:
-        ys(kept[1, :nb], kept_u[1, :nb], k, d, b, y[1])
-        found, n = matches(y[0, :na], y[1, :nb], False, ordered, head, chain, found)
+    ys(kept[1, :nb], kept_u[1, :nb], k, d, b, y[1])
+    second = y[0, :na] if a == b else y[1, :nb]
+    found, n = matches(y[0, :na], second, a == b, ordered, head, chain, found)
     return rows(found, n, na, k, d, a, b, kept, y)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from .jit import compiled
-from .pos1_join import CHUNK, INVERSE, K_GROUP, fill, mark, near, place
+from .pos1_join import INVERSE, K_GROUP, clear, fill, mark, near, place
 from .pos1_match import longer_rows, matches
 
 REACH: Final = 474
@@ -34,7 +34,7 @@ def divide(key, k, d, bucket, part_bits, room, u, words, ends, entries, edges):
     for p in range(parts):
         ends[p] = p * room
     for start in range(0, 1 << d, 4096):
-        fill(key, k, (bucket << d) + start, 4096, words, u)
+        fill(key, k, (bucket << d) + start, np.int64(4096), words, u)
         for i in range(4096):
             value = np.uint64(u[i])
             p = value >> shift
@@ -131,26 +131,21 @@ def piece(k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out
     `g`, and the rows of `kept` and `y`, are longer by one than the longer list.
     """
     extra_a, extra_b = (a << d) >> (k - 6), (b << d) >> (k - 6)
-    bits[:] = 0
+    clear(bits)
     entry_groups(ea, k, d, extra_a, g[0])
     mark(bits, g[0], len(ea))
-    if a == b:
-        na = keep_entries(bits, g[0], ea, kept[0])
-        entry_ys(kept[0, :na], d, extra_a, y[0])
-        found, m = matches(y[0, :na], y[0, :na], True, ordered, head, chain, found)
-        out, n = append(
-            out, n, found, m, kept[0, :na], kept[0, :0], y[0], y[0], a << d, a << d, d, apart
-        )
-        return out, n, found
-    entry_groups(eb, k, d, extra_b, g[1])
-    nb = keep_entries(bits, g[1], eb, kept[1])
-    entry_groups(kept[1, :nb], k, d, extra_b, g[1])
-    bits[:] = 0
-    mark(bits, g[1], nb)
+    nb = np.int64(0)
+    if a != b:
+        entry_groups(eb, k, d, extra_b, g[1])
+        nb = keep_entries(bits, g[1], eb, kept[1])
+        entry_groups(kept[1, :nb], k, d, extra_b, g[1])
+        clear(bits)
+        mark(bits, g[1], nb)
     na = keep_entries(bits, g[0], ea, kept[0])
     entry_ys(kept[0, :na], d, extra_a, y[0])
     entry_ys(kept[1, :nb], d, extra_b, y[1])
-    found, m = matches(y[0, :na], y[1, :nb], False, ordered, head, chain, found)
+    second = y[0, :na] if a == b else y[1, :nb]
+    found, m = matches(y[0, :na], second, a == b, ordered, head, chain, found)
     out, n = append(
         out, n, found, m, kept[0, :na], kept[1, :nb], y[0], y[1], a << d, b << d, d, apart
     )
@@ -165,9 +160,9 @@ def divided(
 
     A number of -1: some list was too small for these buckets (which is next to impossible).
     """
-    n = 0
+    n = np.int64(0)
     at_a = divide(key, k, d, a, part_bits, room, u, words, ends[0], entries[0], edges[0])
-    at_b = 0
+    at_b = np.int64(0)
     if a != b:
         at_b = divide(key, k, d, b, part_bits, room, u, words, ends[1], entries[1], edges[1])
     if at_a < 0 or at_b < 0:
@@ -176,7 +171,7 @@ def divided(
         ea = entries[0, p * room : ends[0, p]]
         eb = entries[1, p * room : ends[1, p]] if a != b else ea
         out, n, found = piece(
-            k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out, n, 64
+            k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out, n, np.int64(64)
         )
     eb = edges[1, :at_b] if a != b else edges[0, :at_a]
     out, n, found = piece(

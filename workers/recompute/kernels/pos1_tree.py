@@ -12,20 +12,6 @@ from .pos1_match import fits, longer_rows, matches
 
 
 @compiled
-def leaves(k, rows):
-    """Return y2 and metadata of the matches (left x, right x, left y)."""
-    y = np.empty(len(rows), np.int64)
-    meta = np.zeros((len(rows), 4), np.uint64)
-    message = np.zeros(16, np.uint32)
-    digest = np.zeros(10, np.uint32)
-    pair = np.empty((2, 1), np.uint64)
-    for n in range(len(rows)):
-        pair[0, 0], pair[1, 0] = rows[n, 0], rows[n, 1]
-        y[n] = f(k, 1, 2, rows[n, 2], pair[0], pair[1], message, digest, meta[n])
-    return y, meta
-
-
-@compiled
 def climb(k, inputs, outputs, ordered, y, meta, starts, jobs, lists):
     """Join lists of one table into those of the next; return y, metadata, links and starts of these.
 
@@ -84,7 +70,7 @@ def top_of(k, key, xs):
     for n in range(len(xs)):
         bit = xs[n] * k
         block = bit >> 9
-        blocks(key, block, ((bit + k - 1) >> 9) - block + 1, words)
+        blocks(key, np.int64(block), np.int64(((bit + k - 1) >> 9) - block + 1), words)
         y[n] = (np.int64(number(words, bit & 511, k)) << 6) | (xs[n] >> (k - 6))
         meta[n, 0] = xs[n]
     inputs = (1, 2, 4, 4, 3, 2, 0)
