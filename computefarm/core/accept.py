@@ -16,6 +16,7 @@ from computefarm.messages import (
     TaskKey,
 )
 
+from .ahead import measure
 from .commands import Keep, PeerId
 from .dispatch import Dispatch
 from .endings import Endings
@@ -62,6 +63,7 @@ class Accept:
         if attempt.result is not None:
             return  # a copy: its outputs are on their way
         result = honest(message.result)
+        measure(attempt, worker, result.run_s, now)
         if result.outputs and (stray := stray_output(result.outputs, decode_action(task.action).outputs)):
             # None of it is kept: what else is in this result nobody should want to know.
             text = f"the worker sent what it must not: {stray}"

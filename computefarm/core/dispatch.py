@@ -12,21 +12,13 @@ from collections.abc import Iterable
 
 from computefarm.messages import Halt, Placed, Run, Waiting
 
+from .ahead import LONG_S, credit, simple
 from .entries import Started
 from .idle import Idle, rests
 from .placement import choose, hindrance, over_limit
 from .queues import fairness
 from .state import Attempt, Group, Queue, Task, TaskState, Worker
 from .tables import Tables
-
-AHEAD_S = 0.020
-"""Seconds of work per slot that are sent ahead: what a worker does while messages gather and travel."""
-
-LONG_S = 0.050
-"""Tasks from this length on are never sent ahead; what waits longer is recalled when others idle."""
-
-CREDIT = 16.0
-"""Tasks sent ahead per slot, at most."""
 
 LOOK_PAST = 8
 """Tasks resting from a worker that declined them which are looked past for one that is not."""
@@ -49,6 +41,7 @@ class Dispatch:
         self._freed: dict[str, Worker] = {}
         self._ahead: dict[int, Attempt] = {}
         """Everything sent ahead anywhere, by task, oldest first."""
+        self.many = MANY
         self._idle: dict[int, Idle] = {}
         """By queue, while many workers are free."""
         self._recall_after = 0.0
@@ -184,7 +177,7 @@ class Dispatch:
     def _free_for(self, queue: Queue, now: float) -> list[Worker] | Idle:
         """Return the free workers that could run what waits in a queue."""
         free = self._tables.free
-        if len(free) <= MANY:
+        if len(free) <= self.many:
             self._idle.clear()
             return [worker for name, worker in free.items() if name in queue.able]
         index = self._idle.get(queue.number)
@@ -255,7 +248,9 @@ class Dispatch:
         task.worker = worker.name
         task.epoch = epoch = self._tables.epoch
         need = task.queue.need
-        attempt = Attempt(task.key, task.attempt, worker.name, need, now, ahead, epoch=epoch)
+        attempt = Attempt(
+            task.key, task.attempt, worker.name, need, now, ahead, epoch=epoch, prompt=not ahead
+        )
         task.live = attempt
         session = task.session
         session.running += 1
@@ -326,9 +321,9 @@ class Dispatch:
         while queues:
             group = self._next_group(queues)
             task = self._queues.top(group) if group is not None else None
-            if task is None or len(worker.backlog) >= int(_credit(task) * worker.slots):
+            if task is None or len(worker.backlog) >= int(credit(task, worker) * worker.slots):
                 return
-            if not _simple(task) or over_limit(worker, now) is not None:
+            if not simple(task) or over_limit(worker, now) is not None:
                 return
             if worker.reserved is not None or now < worker.quarantined_until:
                 return
@@ -369,16 +364,3 @@ class Dispatch:
                 if not attempt.recalled:
                     return max(attempt.sent_at + LONG_S, self._recall_after)
         return None
-
-
-def _simple(task: Task) -> bool:
-    need = task.queue.need
-    return need.cpus == 1 and not (need.exclusive or need.gpus or need.memory or task.avoid)
-
-
-def _credit(task: Task) -> float:
-    """Return how many tasks like this one are sent ahead per slot."""
-    run_s = task.kind.run_s
-    if run_s is None or run_s >= LONG_S:
-        return 0.0
-    return min(CREDIT, AHEAD_S / run_s) if run_s > 0 else CREDIT

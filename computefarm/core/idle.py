@@ -21,8 +21,7 @@ class Idle:
         self._queue = queue
         self._free = free
         """Kept by others."""
-        self._heap: list[tuple[Rank, int, Worker]] = []
-        self._count = 0
+        self._heap: list[Rank] = []
         self._ranks: dict[str, Rank] = {}
         """By worker; other entries in the heap are void."""
         for worker in free.values():
@@ -32,40 +31,39 @@ class Idle:
         """A worker is free, or has become a better choice."""
         name = worker.name
         if name in self._free and name in self._queue.able:
-            self._enter(worker, rank(self._queue.need, worker, now))
+            self._enter(rank(self._queue.need, worker, now))
 
     def choose(self, task: Task, now: float) -> Worker | None:
         """Return the worker that should finish first among those that do not refuse now, or None."""
         need, heap = self._queue.need, self._heap
-        aside: list[tuple[Rank, Worker]] = []
+        aside: list[Rank] = []
         chosen: Worker | None = None
-        while heap:
-            entered, _, worker = heapq.heappop(heap)
-            name = worker.name
+        while heap and chosen is None:
+            entered = heapq.heappop(heap)
+            name = entered[-1]
             if self._ranks.get(name) != entered:
                 continue
             del self._ranks[name]
-            if self._free.get(name) is not worker or name not in self._queue.able:
+            worker = self._free.get(name)
+            if worker is None or name not in self._queue.able:
                 continue
             present = rank(need, worker, now)
             if present > entered:
-                self._enter(worker, present)
-            elif rests(task, worker, now) or hindrance(need, worker, now) is not None:
-                aside.append((present, worker))
-            else:
+                self._enter(present)
+                continue
+            aside.append(present)
+            if not rests(task, worker, now) and hindrance(need, worker, now) is None:
                 chosen = worker
-                aside.append((present, worker))
-                break
-        for present, worker in aside:
-            self._enter(worker, present)
+        for present in aside:
+            self._enter(present)
         return chosen
 
-    def _enter(self, worker: Worker, new: Rank) -> None:
-        known = self._ranks.get(worker.name)
+    def _enter(self, new: Rank) -> None:
+        name = new[-1]
+        known = self._ranks.get(name)
         if known is None or new < known:
-            self._ranks[worker.name] = new
-            self._count += 1  # a worker that came again may have the rank of its former self
-            heapq.heappush(self._heap, (new, self._count, worker))
+            self._ranks[name] = new
+            heapq.heappush(self._heap, new)
 
 
 def rests(task: Task, worker: Worker, now: float) -> bool:

@@ -133,6 +133,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """A success whose outputs are still on their way."""
     asked: PeerId = ""
     """Whom we asked for those outputs."""
+    prompt: bool = False
+    """There was a free slot for it when it was sent."""
 
 
 class Strike(msgspec.Struct, gc=False):
@@ -205,6 +207,10 @@ class Worker(msgspec.Struct, eq=False):
     """It is kept free for tasks with this need, too wide for what is free anywhere."""
     reserved_for: str = ""
     """The task it is reserved for, for people."""
+    line_s: float = 0.0
+    """The least that a task takes longer than it runs: both ways of the line, mostly."""
+    line_proofs: int = 0
+    """Attempts that this is known from."""
 
     @property
     def free(self) -> int:

@@ -350,6 +350,7 @@ class Audit:
         tables, lineage = manager.core._tables, manager.lineages
         self.held = {(lineage, key) for key in tables.tasks}
         for key, task in tables.tasks.items():
+            self.names[lineage, key] = (task.session.name, task.number)  # an exchange may have been lost
             epoch, attempt = self.sent.get((lineage, key), ("", 0))
             if attempt > task.attempt and epoch in tables.epochs and not task.leader:
                 self.adoptable[lineage, key] = (epoch, attempt)

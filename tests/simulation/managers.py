@@ -57,6 +57,8 @@ class ManagerNode(Node):
         self.stable_names = self.random.random() < 0.7
         """Whether a process that returns keeps the name of its peer."""
         self.journalled = self.random.random() < 0.8
+        self.ordered = self.random.random() < 0.3
+        """Whether free workers are kept in order as if there were many."""
         self.start()
 
     # --- life
@@ -82,6 +84,8 @@ class ManagerNode(Node):
             journalled=self.journalled,
             lineage=f"lineage{self.lineages}" if self.journalled else "",
         )
+        if self.ordered:
+            self.core._dispatch.many = 0
         if self.journalled:
             survived = self.disk.open()
             self.world.tell(self.name, "starts as epoch%d with %d entries", self.epochs, len(survived))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from computefarm.core.dispatch import CREDIT, LONG_S
+from computefarm.core.ahead import CREDIT, LONG_S
 from computefarm.messages import Begun, Declined, Goodbye, Halt, Leaving, Need, Offer, Placed, Run
 from computefarm.testing.farm import Farm, action, spec, success
 from computefarm.testing.invariants import check

@@ -95,13 +95,13 @@ def test_a_worker_that_declined_it_is_passed_over() -> None:
     assert farm.run("w01").attempt == 2
 
 
-def test_a_worker_that_comes_again_with_the_rank_of_its_former_self_is_found() -> None:
+def test_a_worker_that_comes_again_with_a_worse_rank_than_its_former_self_is_found() -> None:
     farm = Farm().client()
     for n in range(dispatch.MANY + 10):
-        farm.worker(f"w{n:02}", tier=0 if n == 0 else 1)
+        farm.worker(f"w{n:02}", tier=min(n, 1))
     farm.submit(1)
     assert farm.run("w00").name == "t1"
 
-    farm.say("w00", Goodbye()).worker("w00", tier=0, boot="another")
+    farm.say("w00", Goodbye()).worker("w00", boot="another", tier=0, weight=0.5)
 
     assert farm.submit(2).run("w00").name == "t2"
