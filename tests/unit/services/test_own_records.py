@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from computefarm.messages import LogRecord
 from computefarm.services.clock import FarmClock
 from computefarm.services.own_records import KEPT, RATE, OwnRecords, record_of
 
@@ -41,7 +42,7 @@ def test_too_many_are_left_out_and_counted_and_the_rest_is_slowed() -> None:
     logger = logger_with(own)
     for n in range(3 * KEPT):
         logger.info("line %d", n)
-    taken = []
+    taken: list[LogRecord] = []
     now = 0.0
     while own and now < 100:
         taken += own.take(now, FarmClock())
