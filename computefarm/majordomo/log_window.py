@@ -16,6 +16,7 @@ from computefarm.logs.records import Record, Records, logger_name
 from computefarm.logs.window.cutelog import HOST, NoWindow, Window, check, open_window, running
 from computefarm.logs.window.forwarder import CAPACITY, Forwarder
 from computefarm.messages import Need, Obstacle, Outcome, Piece
+from computefarm.sandbox.kin import LEASH
 
 from .reporting import TaskRecord
 from .summary import FAILURES, Tally, exit_words, held_text, seconds
@@ -43,7 +44,8 @@ class WindowFeed:
         self._reuse = not environ.get("CF_CUTELOG") and running() is not None
         if not self._reuse:
             check(environ)
-        self._environ = environ
+        # Without the mark of what ends with majordomo.
+        self._environ = {name: value for name, value in environ.items() if name != LEASH}
         self._folder = folder
         self._lock = threading.Lock()
         self._waiting: deque[Record] = deque(maxlen=CAPACITY)

@@ -417,3 +417,42 @@ def test_without_a_window_the_run_says_so_in_one_line_and_goes_on(session: Sessi
         assert len([line for line in text.splitlines() if line.startswith("majordomo: --gui: ") and words in line]) == 1
         assert "going on with the console" in text
         assert "1 task: 1 run" in text
+
+
+def test_the_lines_of_a_past_run_in_the_window(session: Session) -> None:
+    session.finish(session.start("run", "-c", "compile", "chatter"))
+    process = session.start("logs", "--gui", "--level", "warning")
+    text = session.finish(process)
+    assert process.returncode == 0, text
+    assert "the log window stays open" in text
+    driven = session.driven()
+    rows = until(lambda: [row for row in driven.do("rows") if row[1]])
+    assert {row[0] for row in rows} == {"WARNING", "ERROR"}
+    assert session.window().is_running()
+
+
+def test_lines_are_followed_in_the_window_until_it_is_closed(session: Session) -> None:
+    run = session.start("run", "chatter")
+    until(lambda: session.log("chatter"))
+    viewer = session.start("logs", "-f", "--gui")
+    window = session.window()
+    driven = session.driven()
+    until(lambda: len([row for row in driven.do("rows") if row[1]]) > 5)
+    window.terminate()
+    text = session.finish(viewer)
+    assert viewer.returncode == 0, text
+    text = session.finish(run)
+    assert run.returncode == 0, text
+
+
+def test_ctrl_c_ends_the_run_and_not_the_window(session: Session) -> None:
+    process = session.start("run", "--gui", "chatter")
+    window = session.window()
+    driven = session.driven()
+    until(lambda: driven.do("rows"))
+    process.send_signal(signal.SIGINT)
+    text = session.finish(process)
+    assert process.returncode == 130, text
+    assert "the log window stays open" in text
+    assert window.is_running()
+    until(lambda: any("ended, exit code 130" in row[2] for row in driven.do("rows")))

@@ -16,11 +16,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from computefarm.errors import FarmError
+
+if TYPE_CHECKING:
+    import psutil
 
 HOST = "127.0.0.1"
 START_S = 20.0
@@ -37,29 +40,36 @@ class Window(msgspec.Struct):
     """A cutelog that listens on loopback."""
 
     port: int
-    process: subprocess.Popen[bytes] | None = None
-    """None when it was running before us: then it is not ours to end."""
+    process: psutil.Process | None = None
+    """No child of ours, so that it outlives us. None when it ran before us: then it is not ours to end."""
     log: str = ""
     """File with what it prints."""
 
     def alive(self) -> bool:
         """Return whether it still runs; one that is not ours is taken to."""
-        return self.process is None or self.process.poll() is None
-
-    def wait(self) -> None:
-        """Wait until the user closes it."""
-        if self.process is not None:
-            self.process.wait()
+        return self.process is None or _runs(self.process)
 
     def close(self) -> None:
         """End it if it is ours."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(3)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        import psutil
+
+        if self.process is None:
+            return
+        for end in (self.process.terminate, self.process.kill):
+            with contextlib.suppress(psutil.Error):
+                end()
+            deadline = time.monotonic() + 3
+            while self.alive() and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def find_program(environ: Mapping[str, str]) -> str:
@@ -147,16 +157,22 @@ def open_window(environ: Mapping[str, str], folder: Path, *, reuse: bool = True)
 
 def _start(
     program: str, port: int, environ: Mapping[str, str], log: IO[bytes]
-) -> subprocess.Popen[bytes]:
+) -> psutil.Process:
     address = ("--listen_host", HOST, "--listen_port", str(port))
+    import psutil
+
     command = [program, *address, "--single_tab_mode_default", "true"]
     try:
-        # A session of its own: Ctrl-C in the terminal ends the run, not the window.
-        return subprocess.Popen(
-            command, env=dict(environ), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        # No child, and a session of its own: what ends a run with all its processes does not end the window.
+        done = subprocess.run(
+            ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
+            env=dict(environ), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True,
         )  # fmt: skip
-    except OSError as error:
+        return psutil.Process(int(done.stdout))
+    except psutil.NoSuchProcess as error:
+        raise NoWindow(f"cutelog ended at once: {_last_words(log.name)}", hint=f"see {log.name}") from error
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise NoWindow(f"{program} cannot be started: {error}", hint=GET_IT) from error
 
 

@@ -30,6 +30,9 @@ RETRY_S = 1.0
 STALL_S = 0.2
 """How long one look at a window that does not read lasts; then we see whether we are to end."""
 
+STALLED_S = 1.0
+"""A window that has read nothing for so long is not waited for at the end."""
+
 JSON_PLEASE = b"!!cutelog!!format=json"
 
 
@@ -106,13 +109,12 @@ class Forwarder:
             self._ending = True
             self._changed.notify_all()
         deadline = time.monotonic() + patience_s
-        progress = (-1, -1)
-        # One send may take as long as `STALL_S` and still go on.
-        while self._thread.is_alive() and time.monotonic() < deadline:
-            before, progress = progress, (self.sent, self._bytes)
-            if progress == before:
-                break
-            self._thread.join(2 * STALL_S)
+        stalled = time.monotonic() + STALLED_S
+        before = self._bytes
+        while self._thread.is_alive() and time.monotonic() < min(deadline, stalled):
+            self._thread.join(STALL_S)
+            if self._bytes != before:
+                before, stalled = self._bytes, time.monotonic() + STALLED_S
         self.ended.set()
         self._thread.join(1.0)
 

@@ -177,3 +177,32 @@ def test_a_message_without_end_is_cut_and_says_so(server: Server) -> None:
     until(lambda: len(server.records()) == 1)
     assert str(server.messages()[0]).endswith("… (7 more characters in the file)")
     forwarder.close()
+
+
+def test_closing_waits_as_long_as_the_window_reads_and_no_longer(server: Server) -> None:
+    forwarder = Forwarder("127.0.0.1", server.port)
+    until(forwarder.connected.is_set)
+    for number in range(50):
+        forwarder.put({"msg": f"{number} {'x' * 2000}"})
+    forwarder.close()
+    until(lambda: len(server.frames) == 51)
+    assert forwarder.dropped == 0
+
+    server.reading.clear()
+    frozen = Forwarder("127.0.0.1", server.port)
+    until(frozen.connected.is_set)
+    for number in range(5000):
+        frozen.put({"msg": f"{number} {'x' * 2000}"})
+    began = time.monotonic()
+    frozen.close()
+    assert time.monotonic() - began < 3.0
+
+
+def test_what_is_read_from_a_file_waits_for_the_window(server: Server) -> None:
+    forwarder = Forwarder("127.0.0.1", server.port, capacity=10)
+    for number in range(500):
+        assert forwarder.put_when_room({"msg": str(number)})
+    forwarder.close()
+    until(lambda: server.messages() == [str(number) for number in range(500)])
+    assert forwarder.dropped == 0
+    assert not forwarder.put_when_room({"msg": "late"})
