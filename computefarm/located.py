@@ -17,7 +17,9 @@ from computefarm.errors import UsageError
 MAX_DEPTH = 20
 """Levels of nesting; nothing we read needs more."""
 MAX_NODES = 20_000
-"""Values in one file after aliases are followed, so that a small file cannot grow into a huge one."""
+"""Values in a file after aliases are followed, beyond one for each letter: a small file cannot grow huge."""
+LONG = 100_000
+"""Letters from which on a file is worth being read by the C library, whose messages are the worse ones."""
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "tag:yaml.org,2002:str": str,
@@ -141,7 +143,7 @@ class Located:
 def read_yaml(text: str, source: str, kind: type[UsageError] = UsageError) -> Located:
     """Return the one document in `text`; raise `kind` naming `source` and the line otherwise."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _composed(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -153,7 +155,17 @@ def read_yaml(text: str, source: str, kind: type[UsageError] = UsageError) -> Lo
         raise kind(f"{source}:1:1: not YAML: {' '.join(str(error).split())}") from error
     if node is None:
         raise kind(f"{source}:1:1: the file is empty")
-    return _Reader(source, kind).read(node, "", 0)
+    return _Reader(source, kind, MAX_NODES + len(text)).read(node, "", 0)
+
+
+def _composed(text: str) -> yaml.Node | None:
+    fast = getattr(yaml, "CSafeLoader", None)
+    if fast is not None and len(text) > LONG:
+        try:
+            return yaml.compose(text, Loader=fast)
+        except yaml.YAMLError:
+            pass  # said again, in better words
+    return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def _yaml_hint(text: str, line: int, what: str) -> str:
@@ -177,7 +189,8 @@ def _yaml_hint(text: str, line: int, what: str) -> str:
 class _Reader:
     """Turns nodes into located values, and keeps count."""
 
-    def __init__(self, source: str, kind: type[UsageError]) -> None:
+    def __init__(self, source: str, kind: type[UsageError], most: int) -> None:
+        self._most = most
         self._source = source
         self._kind = kind
         self._count = 0
@@ -186,7 +199,7 @@ class _Reader:
         mark = node.start_mark
         located = Located(None, self._source, mark.line + 1, field, self._kind, mark.column + 1)
         self._count += 1
-        if depth > MAX_DEPTH or self._count > MAX_NODES:
+        if depth > MAX_DEPTH or self._count > self._most:
             raise located.error("too deep or too large")
         if node.tag not in _SCALARS and node.tag not in _COLLECTIONS:
             raise located.error(f"the tag {node.tag!r} is not allowed: nothing in this file is evaluated")

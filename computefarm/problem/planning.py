@@ -112,6 +112,7 @@ class _Planner:
         self._variant = variant
         self.planned: dict[str, list[Planned]] = {}
         self._platforms: dict[str, list[str]] = {}
+        self._count = 0
         self.made: dict[str, str] = {}
         """Which task makes which file."""
 
@@ -129,7 +130,8 @@ class _Planner:
             self._claim(task, value)
             self.planned[basename].append(task)
             self._platforms[basename].append(item.platform)
-            if sum(len(tasks) for tasks in self.planned.values()) > MOST:
+            self._count += 1
+            if self._count > MOST:
                 raise value.error(f"more than {MOST} tasks")
 
     def _requirement(self, value: Located) -> tuple[str, Capability]:
@@ -230,7 +232,7 @@ class _Planner:
     def _scope(self, names: Mapping[str, Any], platform: str) -> Scope:
         return Scope(
             {**self._params, **names},
-            tuple(self._problem.tasks),
+            self._problem.tasks,
             lambda place, task, key: self._outputs(place, task, key, platform),
             [],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,7 +22,7 @@ class Scope(msgspec.Struct):
 
     names: Mapping[str, Any]
     """Parameters and variables."""
-    tasks: Iterable[str] = ()
+    tasks: Collection[str] = ()
     """Tasks whose outputs may be referred to."""
     outputs: Callable[[Located, str, str], list[str]] | None = None
     """Returns the paths for `{task.key}`."""
@@ -95,7 +95,7 @@ def _look_up(place: Located, field: str, scope: Scope) -> Any:
     name, dot, attribute = field.partition(".")
     if name in scope.names:
         return _attribute(place, field, scope.names[name], attribute) if dot else scope.names[name]
-    if name in set(scope.tasks) and scope.outputs is not None:
+    if name in scope.tasks and scope.outputs is not None:
         paths = scope.outputs(place, name, attribute)
         scope.used.extend(paths)
         return list(paths)
