@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import time
 from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -436,3 +440,22 @@ def test_levels_are_ordered() -> None:
 
 def test_the_shipped_parsers_are_installed() -> None:
     assert set(parsers.names()) >= {"gcc", "clang", "make", "cmake", "latex", "python", "pytest"}
+
+
+def test_the_parser_of_the_documentation_works_as_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "logs.md").read_text()
+    block = re.search(r"<!-- file: scons_lines.py -->\n```python\n(.*?)```", page, re.DOTALL)
+    line = re.search(r'^scons = "scons_lines:(\w+)"$', page, re.MULTILINE)
+    assert block is not None
+    assert line is not None
+    module = ModuleType("scons_lines")
+    exec(block[1], module.__dict__)
+    monkeypatch.setitem(sys.modules, "scons_lines", module)
+    point = metadata.EntryPoint("scons", f"scons_lines:{line[1]}", parsers.GROUP)
+    monkeypatch.setattr(parsers, "_installed", lambda: {"scons": point})
+
+    text = 'scons: *** [build/a.o] Error 1\nFile "/p/SConstruct", line 3\nscons: done\n'
+    assert parsed("scons", text) == [
+        ("error", "", "", 0, 0, "[build/a.o] Error 1"),
+        ("info", "/p", "SConstruct", 3, 0, 'File "/p/SConstruct", line 3'),
+    ]
