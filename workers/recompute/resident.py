@@ -156,6 +156,12 @@ class Resident:
         self._socket.sendall(data)
 
 
+def _wanted(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which kernels to load: those of `CF_RECOMPUTE_KERNELS`, a comma list, else all there are."""
+    named = environ.get("CF_RECOMPUTE_KERNELS", "")
+    return tuple(name.strip() for name in named.split(",") if name.strip()) or names()
+
+
 def _end_with_the_worker(lifeline: int) -> None:
     """End this process when the other end of a pipe is closed, even in the middle of a computation."""
 
@@ -174,7 +180,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, default=0)
     parser.add_argument("--cache", default="")
     parser.add_argument("--nice", type=int, default=0)
-    parser.add_argument("--kernel", action="append", default=[])
     parser.add_argument("socket", type=int)
     parser.add_argument("lifeline", type=int)
     options = parser.parse_args(argv)
@@ -185,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     context = Context(device=device, memory=options.memory, cache=options.cache, scratch={})
     with socket.socket(fileno=options.socket) as sock:
         try:
-            Resident(sock, context).run(options.kernel or names())
+            Resident(sock, context).run(_wanted(os.environ))
         except (BrokenPipeError, ConnectionResetError):
             return 0
     return 0

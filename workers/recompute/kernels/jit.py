@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numba
-from numba.core import types
-from numba.extending import intrinsic
 
 HERE: Final = Path(__file__).parent
 

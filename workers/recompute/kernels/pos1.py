@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from ..interface import NO_PROOF, OK, BadRequest, Context, Cost, KernelError, Result
+from computefarm.worker_api.kernel import NO_PROOF, OK, Context, Cost, KernelError, Result
+
 from . import pos1_plain as plain
+from .loading import compiled_module
+from .pos1_known import KNOWN, request_of
 from .pos1_request import Pos1Request, answers, parse, shape
 
 NS_PER_X: Final = 10.0
@@ -26,11 +28,7 @@ class Leaves(msgspec.Struct):
 
 
 def _engine() -> Any:
-    if importlib.util.find_spec("numba") is None:
-        raise KernelError(
-            "the kernel chia.pos1 needs numba", hint="pip install 'computefarm[recompute]'"
-        )
-    return importlib.import_module(ENGINE)
+    return compiled_module("pos1_engine")
 
 
 class ChiaPos1:
@@ -59,9 +57,7 @@ class ChiaPos1:
         leaves = len(shape(request).leaves)
         parts = max(1, min(parts, leaves))
         bounds = [leaves * n // parts for n in range(parts + 1)]
-        return [
-            msgspec.structs.replace(request, first=bounds[n], last=bounds[n + 1]) for n in range(parts)
-        ]
+        return [msgspec.structs.replace(request, first=bounds[n], last=bounds[n + 1]) for n in range(parts)]
 
     def run(self, part: Pos1Request, context: Context) -> Leaves:
         """Join the pairs of buckets of the part's leaves; stops at one without matches."""
@@ -71,7 +67,7 @@ class ChiaPos1:
         for leaf in form.leaves[part.first : part.last]:
             rows = engine.join(leaf.pairs, form.ordered)
             # In a quality or a pair of words another reading of the line point may do without this list.
-            if not len(rows) and len(form.jobs) == len(set(job[2] for job in form.jobs)):
+            if not len(rows) and len(form.jobs) == len({job[2] for job in form.jobs}):
                 return Leaves([], none=True)
             lists.append(rows)
         return Leaves(lists)
@@ -79,7 +75,7 @@ class ChiaPos1:
     def merge(self, request: Pos1Request, partials: Sequence[Leaves]) -> Result:
         """Climb from the leaves to the proofs; every one is computed again from its x before it is returned."""
         if any(partial.none for partial in partials):
-            return Result(NO_PROOF, reason="two buckets have no match: this is no part of a proof of this plot")
+            return Result(NO_PROOF, reason="two buckets have no match: no proof of this plot has these x")
         module = _engine()
         engine = module.Tree(request.k)
         form = shape(request)
@@ -110,7 +106,12 @@ class ChiaPos1:
         if not found:
             return Result(NO_PROOF, reason="the proofs of these x are not for this challenge")
         proofs = sorted(found)
-        values: dict[str, Any] = {"proof": proofs[0], "count": len(proofs), "candidates": counts, "verified": True}
+        values: dict[str, Any] = {
+            "proof": proofs[0],
+            "count": len(proofs),
+            "candidates": counts,
+            "verified": True,
+        }
         if request.challenge:
             values["quality"] = plain.proof_quality(request.k, request.challenge, found[proofs[0]])
         if len(proofs) > 1:
@@ -171,7 +172,9 @@ class ChiaPos1:
         if not answers(request, xs):
             return False
         f7 = _top(request, xs)
-        return f7 is not None and (not request.challenge or f7 == plain.top_bits(request.k, request.challenge))
+        return f7 is not None and (
+            not request.challenge or f7 == plain.top_bits(request.k, request.challenge)
+        )
 
     def _verify_quality(self, request: Pos1Request, result: Result) -> bool:
         xs, pair = list(result.values["xs"]), list(result.values["pair"])
@@ -186,16 +189,17 @@ class ChiaPos1:
 
     def warmup(self, context: Context) -> None:
         """Compile for both sizes of buckets, or load what an earlier start compiled."""
-        importlib.import_module(f"{__package__}.jit").keep_in(context.cache)
+        compiled_module("jit").keep_in(context.cache)
         self.selftest(context)
 
     def selftest(self, context: Context) -> None:
         """Recompute a known proof at two sizes of buckets; raises `KernelError`."""
-        from .pos1_known import KNOWN, request_of
-
         for d in (10, 17):
             known = request_of(KNOWN, d)
-            for raw, key in ((known, "proof"), ({**known, "form": "trunc64", "data": KNOWN.truncated(d)}, "proof")):
+            for raw, key in (
+                (known, "proof"),
+                ({**known, "form": "trunc64", "data": KNOWN.truncated(d)}, "proof"),
+            ):
                 request = self.parse(raw)
                 result = self.merge(request, [self.run(request, context)])
                 if result.status != OK or result.values[key] != KNOWN.proof:

@@ -37,15 +37,25 @@ def permuted(m):
 
 @compiled
 def blake3(m, size, out):
-    """Write the BLAKE3 hash of the 16 big-endian words `m` (of them `size` bytes) to `out`, 8 big-endian words."""
+    """Write BLAKE3 of `size` bytes in the 16 words `m` to the first 8 words of `out`; all are big-endian."""
     w = (
         swapped(m[0]), swapped(m[1]), swapped(m[2]), swapped(m[3]),
         swapped(m[4]), swapped(m[5]), swapped(m[6]), swapped(m[7]),
         swapped(m[8]), swapped(m[9]), swapped(m[10]), swapped(m[11]),
         swapped(m[12]), swapped(m[13]), swapped(m[14]), swapped(m[15]),
     )  # fmt: skip
-    a0, a1, a2, a3 = np.uint32(0x6A09E667), np.uint32(0xBB67AE85), np.uint32(0x3C6EF372), np.uint32(0xA54FF53A)
-    b0, b1, b2, b3 = np.uint32(0x510E527F), np.uint32(0x9B05688C), np.uint32(0x1F83D9AB), np.uint32(0x5BE0CD19)
+    a0, a1, a2, a3 = (
+        np.uint32(0x6A09E667),
+        np.uint32(0xBB67AE85),
+        np.uint32(0x3C6EF372),
+        np.uint32(0xA54FF53A),
+    )
+    b0, b1, b2, b3 = (
+        np.uint32(0x510E527F),
+        np.uint32(0x9B05688C),
+        np.uint32(0x1F83D9AB),
+        np.uint32(0x5BE0CD19),
+    )
     c0, c1, c2, c3 = a0, a1, a2, a3
     d0, d1, d2, d3 = np.uint32(0), np.uint32(0), np.uint32(size), np.uint32(11)
     for _ in range(7):
@@ -58,8 +68,18 @@ def blake3(m, size, out):
         a2, b3, c0, d1 = mixed(a2, b3, c0, d1, w[12], w[13])
         a3, b0, c1, d2 = mixed(a3, b0, c1, d2, w[14], w[15])
         w = permuted(w)
-    out[0], out[1], out[2], out[3] = swapped(np.uint32(a0 ^ c0)), swapped(np.uint32(a1 ^ c1)), swapped(np.uint32(a2 ^ c2)), swapped(np.uint32(a3 ^ c3))
-    out[4], out[5], out[6], out[7] = swapped(np.uint32(b0 ^ d0)), swapped(np.uint32(b1 ^ d1)), swapped(np.uint32(b2 ^ d2)), swapped(np.uint32(b3 ^ d3))
+    out[0], out[1], out[2], out[3] = (
+        swapped(np.uint32(a0 ^ c0)),
+        swapped(np.uint32(a1 ^ c1)),
+        swapped(np.uint32(a2 ^ c2)),
+        swapped(np.uint32(a3 ^ c3)),
+    )
+    out[4], out[5], out[6], out[7] = (
+        swapped(np.uint32(b0 ^ d0)),
+        swapped(np.uint32(b1 ^ d1)),
+        swapped(np.uint32(b2 ^ d2)),
+        swapped(np.uint32(b3 ^ d3)),
+    )
 
 
 @compiled

@@ -68,7 +68,12 @@ def blocks(key, first, count, out):
 
     `first` is a multiple of BLOCKS or lies in one run of 2**32 blocks with its successors.
     """
-    a0, a1, a2, a3 = np.uint32(0x61707865), np.uint32(0x3320646E), np.uint32(0x79622D32), np.uint32(0x6B206574)
+    a0, a1, a2, a3 = (
+        np.uint32(0x61707865),
+        np.uint32(0x3320646E),
+        np.uint32(0x79622D32),
+        np.uint32(0x6B206574),
+    )
     b0, b1, b2, b3 = key[0], key[1], key[2], key[3]
     c0, c1, c2, c3 = key[4], key[5], key[6], key[7]
     low = np.uint32(first & 0xFFFFFFFF)

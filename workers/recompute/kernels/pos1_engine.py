@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from ..interface import KernelError
+from computefarm.worker_api.kernel import KernelError
+
 from .pos1_chacha import BLOCKS, CHUNK, key_words
 from .pos1_join import flat
 from .pos1_parts import capacity, divided
@@ -92,7 +93,7 @@ class Buffers:
 
 def divides(k: int, d: int) -> bool:
     """Say whether buckets of 2**d x are divided by y before they are joined."""
-    # The last bits of y are one constant for a bucket of at most 2**(k - 6) x; a part holds entries of 64 bits.
+    # The last bits of y are one constant for a bucket of at most 2**(k - 6) x; entries have 64 bits.
     return d > FLAT_UP_TO and d <= k - 6 and k + d <= 64
 
 
@@ -108,7 +109,9 @@ def _power(least: int) -> int:
 class Engine:
     """Answers for one plot: joins pairs of buckets and climbs the tables."""
 
-    def __init__(self, k: int, d: int, plot_id: bytes, scratch: dict[str, Any], check: Callable[[], None]) -> None:
+    def __init__(
+        self, k: int, d: int, plot_id: bytes, scratch: dict[str, Any], check: Callable[[], None]
+    ) -> None:
         """Prepare for buckets of 2**d x; `scratch` keeps buffers between engines."""
         self.k, self.d, self.check = k, d, check
         self.key = key_words(plot_id)
@@ -157,7 +160,9 @@ class Tree:
         y, meta = hashed(self.k, 1, 2, rows[:, 2].repeat(2), below, links)
         return Table(y, meta, starts, rows[:, :2])
 
-    def climb(self, number: int, below: Table, jobs: Sequence[tuple[int, int, int]], ordered: bool) -> Table | None:
+    def climb(
+        self, number: int, below: Table, jobs: Sequence[tuple[int, int, int]], ordered: bool
+    ) -> Table | None:
         """Return table `number` (3 to 7) from the one below, or None when one of its lists is empty."""
         lists = jobs[-1][2] + 1
         outputs = INPUTS[number + 1] if number < 7 else 0

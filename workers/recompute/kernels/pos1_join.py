@@ -1,9 +1,9 @@
 """Table 2: the matches between two buckets of 2**d neighbouring x.
 
 A bucket has few matches in another one, so most of the work is to leave out what can have none: an x stays
-when the other bucket has a y in a neighbouring group. Bit maps of groups answer that, twice: first those of the
-second bucket that fit the first, then those of the first that fit what was left of the second. Large buckets
-are first divided by their y, so that the maps stay in the fastest cache (`pos1_parts`).
+when the other bucket has a y in a neighbouring group. Bit maps of groups answer that, twice: first those of
+the second bucket that fit the first, then those of the first that fit what was left of the second. Large
+buckets are first divided by their y, so that the maps stay in the fastest cache (`pos1_parts`).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def near(bits, mask, g):
 
 @compiled
 def keep(bits, g, u, count, start, kept, kept_u, n):
-    """Append position and u of what has a marked neighbour to `kept`, from n; return how many there are then."""
+    """Append position and u of what has a marked neighbour to `kept`, from n; return the new n."""
     mask = np.uint32(8 * len(bits) - 1)
     for i in range(np.uint32(count)):
         kept[n] = np.uint32(start + i)
@@ -119,7 +119,7 @@ def keep(bits, g, u, count, start, kept, kept_u, n):
 
 @compiled
 def flat(key, k, d, a, b, ordered, u, part, words, g, wide, narrow, kept, kept_u, y, head, chain, found):
-    """Return the matches of buckets a and b as rows (left x, right x, left y), perhaps grown, and their number.
+    """Return the matches of buckets a and b as rows (left x, right x, left y), and `found`.
 
     `u` 2**d, `part`, `words`, `g` CHUNK each; `wide`, `narrow`: bit maps, cleared here; `kept`, `kept_u`,
     `y`: two rows of 2**d + 1.
@@ -139,7 +139,6 @@ def flat(key, k, d, a, b, ordered, u, part, words, g, wide, narrow, kept, kept_u
             first = (b << d) + start
             fill(key, k, first, step, words, part)
             groups(part, step, first >> (k - 6), g)
-            old = nb
             nb = keep(wide, g, part, step, start, kept[1], kept_u[1], nb)
         for start in range(0, nb, 4096):
             some = min(nb - start, 4096)
@@ -161,7 +160,9 @@ def regroup(kept, kept_u, k, d, bucket, g):
     """Write the groups of what was kept to `g`."""
     for n in range(len(kept)):
         x = (bucket << d) + place(k, d, np.int64(kept[n]))
-        g[n] = np.uint32(np.int64(np.float64(kept_u[n]) * K_GROUP + (np.float64(x >> (k - 6)) + 0.5) * INVERSE))
+        g[n] = np.uint32(
+            np.int64(np.float64(kept_u[n]) * K_GROUP + (np.float64(x >> (k - 6)) + 0.5) * INVERSE)
+        )
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""A proof that everybody can know, for the self-test: that of the block at height 300000 of Chia's main net."""
+"""A proof that everybody can know: that of the block at height 300000 of Chia's main net."""
 
 from __future__ import annotations
 

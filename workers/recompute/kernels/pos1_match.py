@@ -50,8 +50,9 @@ def longer_rows(rows):
 def matches(ya, yb, same, ordered, head, chain, found):
     """Return `found` (perhaps grown) and how many matches it holds: rows of indices (left, right).
 
-    Lists are int64. `same`: both are one list. `ordered`: only ya is looked at for the left one. Indices of yb
-    follow those of ya. `head` holds -1 and is left so; its length is a power of two. `chain` is as long as yb.
+    Lists are int64. `same`: both are one list. `ordered`: only ya is looked at for the left one. Indices
+    of yb follow those of ya. `head` holds -1 and is left so; its length is a power of two. `chain` is as
+    long as yb.
     """
     mask = len(head) - 1
     n = 0

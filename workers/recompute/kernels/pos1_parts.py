@@ -146,15 +146,33 @@ def piece(k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out
     entry_ys(kept[1, :nb], d, extra_b, y[1])
     second = y[0, :na] if a == b else y[1, :nb]
     found, m = matches(y[0, :na], second, a == b, ordered, head, chain, found)
-    out, n = append(
-        out, n, found, m, kept[0, :na], kept[1, :nb], y[0], y[1], a << d, b << d, d, apart
-    )
+    out, n = append(out, n, found, m, kept[0, :na], kept[1, :nb], y[0], y[1], a << d, b << d, d, apart)
     return out, n, found
 
 
 @compiled
 def divided(
-    key, k, d, a, b, ordered, part_bits, room, u, words, ends, entries, edges, g, bits, kept, y, head, chain, found, out
+    key,
+    k,
+    d,
+    a,
+    b,
+    ordered,
+    part_bits,
+    room,
+    u,
+    words,
+    ends,
+    entries,
+    edges,
+    g,
+    bits,
+    kept,
+    y,
+    head,
+    chain,
+    found,
+    out,
 ):
     """Return the matches of buckets a and b as rows (left x, right x, left y), their number, and `found`.
 

@@ -128,7 +128,7 @@ def readings(point: int) -> list[tuple[int, int]]:
 
 
 def plot_order(xs: Sequence[int]) -> list[int]:
-    """Return x in the order in which a plot stores them: of two neighbours the smaller first, on all levels."""
+    """Return x in the order in which a plot stores them: of two neighbours the smaller first."""
     ordered = list(xs)
     width = 1
     while width < len(ordered):
@@ -175,6 +175,4 @@ def unpack(k: int, proof: bytes) -> list[int]:
 @cache
 def targets(low: int, parity: int) -> frozenset[int]:
     """Return the 64 remainders that match the remainder `low` in a group of this parity."""
-    return frozenset(
-        (low // C + m) % B * C + (low % C + (2 * m + parity) ** 2) % C for m in range(64)
-    )
+    return frozenset((low // C + m) % B * C + (low % C + (2 * m + parity) ** 2) % C for m in range(64))

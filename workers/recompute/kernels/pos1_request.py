@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from ..interface import BadRequest, Envelope, octets, whole
+from computefarm.worker_api.kernel import BadRequest, Envelope, octets, whole
+
 from .pos1_plain import line_point, readings
 
 FORMS: Final = {"lp32": 32, "w16": 16, "trunc64": 64}
@@ -88,7 +89,9 @@ def _data(raw: Mapping[str, object], form: str, kept: int) -> tuple[int, ...]:
         raise BadRequest("`data` is missing: it is a list of integers")
     if form == "t2lp":
         if len(values) not in (1, 2):
-            raise BadRequest(f"`data` has {len(values)} numbers: a quality has 1 (the entry) or 2 (its sibling)")
+            raise BadRequest(
+                f"`data` has {len(values)} numbers: a quality has 1 (the entry) or 2 (its sibling)"
+            )
     elif len(values) != FORMS[form]:
         raise BadRequest(f"`data` has {len(values)} numbers: form {form} has {FORMS[form]}")
     bits = {"lp32": 2 * kept - 1, "w16": 4 * kept - 1, "trunc64": kept, "t2lp": 4 * kept - 3}[form]
@@ -96,7 +99,9 @@ def _data(raw: Mapping[str, object], form: str, kept: int) -> tuple[int, ...]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadRequest(f"`data[{place}]` is {str(value)[:40]!r}: it must be an integer")
         if not 0 <= value < 1 << bits:
-            raise BadRequest(f"`data[{place}]` is {value}: with form {form} and {kept} kept bits it has {bits} bits")
+            raise BadRequest(
+                f"`data[{place}]` is {value}: with form {form} and {kept} kept bits it has {bits} bits"
+            )
     return tuple(values)
 
 
@@ -160,7 +165,11 @@ def answers(request: Pos1Request, xs: Sequence[int]) -> bool:
     if request.form == "lp32":
         made = [line_point(*pair) for pair in pairs]
         return _as_tree(made) == _as_tree(list(request.data))
-    inner = [b << request.kept | a for a, b in pairs] if request.form == "w16" else [line_point(*p) for p in pairs]
+    inner = (
+        [b << request.kept | a for a, b in pairs]
+        if request.form == "w16"
+        else [line_point(*p) for p in pairs]
+    )
     made = [line_point(inner[n], inner[n + 1]) for n in range(0, len(inner), 2)]
     return _as_tree(made) == _as_tree(list(request.data))
 
