@@ -417,7 +417,7 @@ class LoadReport(Message, frozen=True, tag="load"):
     task_load: float = 0.0
     """Our own processes' share, per core, in the same sample."""
     clock_offset_s: float | None = None
-    """How much the host's wall clock is behind the manager's; None when that was not measured."""
+    """How much the host's wall clock is ahead of the manager's; None when that was not measured."""
 
 
 # --- manager → client ---------------------------------------------------------------------------------
@@ -444,6 +444,8 @@ class Offers(Message, frozen=True, tag="offers"):
     pools: tuple[Pool, ...]
     settled: bool = True
     """False for one lease after the manager's start, while workers may still be coming back."""
+    gone: tuple[Pool, ...] = ()
+    """What was offered since the manager's start and is not now, without slots and workers."""
 
 
 class Placed(Message, frozen=True, tag="placed"):
@@ -538,7 +540,7 @@ class HostStatus(Message, frozen=True):
     """Age of the last report; None when none came."""
     policy: str
     clock_offset_s: float | None = None
-    """How much the host's wall clock is behind the manager's; None when that was not measured."""
+    """How much the host's wall clock is ahead of the manager's; None when that was not measured."""
 
 
 class WorkerStatus(Message, frozen=True):
@@ -787,7 +789,8 @@ class Request(Message, frozen=True, tag="request"):
     memory: Count = 0
     """Bytes it will need."""
     sizes: Annotated[tuple[tuple[Short, int], ...], Meta(max_length=16)] = ()
-    """Numbers that a worker's limits are compared with: `k` 32 needs a worker whose tag `k<` is more."""
+    """Numbers that a worker's limits are compared with: `k` 32 needs a worker whose tag `k` is a range
+    around it, as `18-40`."""
     attempt: int = 1
     """Counts the workers that were asked; set by the manager."""
 

@@ -129,8 +129,8 @@ def status_text(status: Status, address: str) -> list[str]:
         age = "never" if host.last_report_s is None else f"{seconds(host.last_report_s)} ago"
         report = age if host.online else f"offline ({age})"
         if abs(host.clock_offset_s or 0.0) >= CLOCK_S:
-            behind = "slow" if (host.clock_offset_s or 0.0) > 0 else "fast"
-            report += f"; its clock is {seconds(abs(host.clock_offset_s or 0.0))} {behind}"
+            wrong = "fast" if (host.clock_offset_s or 0.0) > 0 else "slow"
+            report += f"; its clock is {seconds(abs(host.clock_offset_s or 0.0))} {wrong}"
         row = [host.hostname or host.host, load, str(host.cpus), memory, str(host.gpus), report, host.policy]
         rows.append(row)
     lines += ["", *table(rows)]

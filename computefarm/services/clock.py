@@ -54,8 +54,8 @@ class FarmClock:
         return self.now() - self._wall() if self.known else 0.0
 
     def measured_s(self) -> float | None:
-        """Return the same, or None while it is not known."""
-        return self.offset_s() if self.known else None
+        """Return how much it is ahead, or None while that is not known."""
+        return -self.offset_s() if self.known else None
 
     def connected(self) -> None:
         """A manager is there: it may be another one, so begin anew."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -245,19 +244,21 @@ def test_lines_keep_their_numbers_when_the_manager_is_killed(
     assert talk == [(0, "first"), (1, "unused"), (2, "last")]
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="NOT TESTED: faketime is not installed")
 def test_a_worker_whose_clock_is_wrong_logs_the_farms_time(farm: Make, tmp_path: Path, until: Until) -> None:
     made = farm(0)
     invited = made.here.call("cf-taskmanager", "invite", "--role", "worker", cwd=tmp_path)
     wrong = Machine(made.folder / "wrong")
     made.machines.append(wrong)
-    wrong.start(
-        "faketime", "--exclude-monotonic", "-f", "+3h",
-        "cf-worker", "--capability", "shell", "--join", invited.stdout.split()[-1],
-    )  # fmt: skip
+    shifted = made.folder / "shifted"
+    shifted.mkdir()
+    (shifted / "sitecustomize.py").write_text(
+        "import time\nright = time.time\ntime.time = lambda: right() + 3 * 3600\n"
+    )
+    wrong.environ["PYTHONPATH"] = str(shifted)
+    wrong.start("cf-worker", "--capability", "shell", "--join", invited.stdout.split()[-1])
     until(lambda: len(made.status().get("workers", ())) == 1, "the worker", made.logs)
     until(
-        lambda: any((host["clock_offset_s"] or 0) < -10000 for host in made.status()["hosts"]),
+        lambda: any((host["clock_offset_s"] or 0) > 10000 for host in made.status()["hosts"]),
         "offset",
         made.logs,
     )
@@ -266,7 +267,7 @@ def test_a_worker_whose_clock_is_wrong_logs_the_farms_time(farm: Make, tmp_path:
     made.here.majordomo("run", "-a", cwd=folder)
     (line,) = [r for r in farm_records(made) if r["task"] == "talk"]
     assert before - 1 <= line["created"] <= time.time() + 1
-    assert re.search(r"its clock is \S+( \S+)? fast", made.here.majordomo("status", cwd=folder))
+    assert re.search(r"its clock is .* fast", made.here.majordomo("status", cwd=folder))
 
 
 @pytest.mark.parametrize(
