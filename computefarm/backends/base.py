@@ -85,6 +85,8 @@ class Offered(msgspec.Struct, frozen=True):
     """False while workers may still be coming back after a manager's start."""
     missing: tuple[str, ...] = ()
     """Why this machine cannot offer what was asked for (embedded farm only), for people."""
+    gone: tuple[Pool, ...] = ()
+    """What was offered since the manager's start and is not now."""
 
 
 class Link(msgspec.Struct, frozen=True):

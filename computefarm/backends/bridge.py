@@ -46,6 +46,7 @@ class Bridge(Observer):
         self._sink = sink
         self._events: list[Event] = []
         self.pools: tuple[Pool, ...] = ()
+        self.gone: tuple[Pool, ...] = ()
         self.settled = False
         self.heard = threading.Event()
         """Set when the farm has said what it offers, or that it cannot be used."""
@@ -88,9 +89,10 @@ class Bridge(Observer):
         """Pass it on."""
         self._events.append(Held(tasks, need, obstacles, offered, ever))
 
-    def offered(self, pools: tuple[Pool, ...], settled: bool) -> None:
+    def offered(self, pools: tuple[Pool, ...], settled: bool, gone: tuple[Pool, ...]) -> None:
         """Remember it for `offers`, and pass it on."""
         self.pools = pools
+        self.gone = gone
         self.settled = settled
         self.heard.set()
         self._events.append(Offered(pools, settled))

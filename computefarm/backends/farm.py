@@ -83,7 +83,7 @@ class FarmBackend(ClientBackend):
     def offers(self, capability: str) -> Offered:
         """Return the pools of workers that offer `capability` now."""
         pools = tuple(pool for pool in self._bridge.pools if pool.offer.capability == capability)
-        return Offered(pools, self._bridge.settled)
+        return Offered(pools, self._bridge.settled, gone=self._bridge.gone)
 
     def pools(self) -> tuple[Pool, ...]:
         """Return everything the farm offers."""

@@ -30,6 +30,9 @@ PATIENCE_S = 1.0
 LOOKS = frozenset({"client", "viewer", "admin"})
 """Roles that are told what the farm offers."""
 
+GONE = 256
+"""Offers of the past that are told, at most."""
+
 OBSTACLES = 64
 """Workers named in one notice, at most."""
 
@@ -65,7 +68,11 @@ class Report:
 
     def offers(self, now: float) -> Offers:
         """Return the message that tells a client what can be had."""
-        return Offers(self.pools(), now >= self._tables.settled_at)
+        pools = self.pools()
+        offered = {(pool.offer, pool.platform) for pool in pools}
+        seen = self._tables.offers_seen
+        gone = tuple(Pool(*one, 0, ()) for one in seen if one not in offered)
+        return Offers(pools, now >= self._tables.settled_at, gone[:GONE])
 
     def push_offers(self, now: float) -> None:
         """Tell every client when what can be had has changed."""
@@ -244,6 +251,8 @@ class Report:
             files = "1 input has" if task.lacking == 1 else f"{task.lacking} inputs have"
             name = (peer.hostname or peer.host) if peer is not None else "client"
             return (Obstacle("host", name, f"{files} not arrived from there yet"),)
+        if self._tables.holding(now):
+            return (self._tables.holding_obstacle(now),)
         refusals = []
         for worker, said in self._refusals(task.queue.need, now):
             rest = task.avoid.get(worker.name) if task.avoid else None

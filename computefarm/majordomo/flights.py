@@ -21,7 +21,6 @@ from computefarm.backends.base import (
     Sink,
     Submission,
 )
-from computefarm.core.placement import ONLY
 from computefarm.errors import FarmError
 from computefarm.messages import Outcome, Piece
 
@@ -34,6 +33,7 @@ from .outputs import KEPT, give_back, streams, without_marks
 from .patience import nothing_offers
 from .place import Place
 from .plan import Plan, Planner
+from .plan_check import Want
 from .toolchains import Toolchain
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Flights:
             if flight is None:
                 continue
             text = nothing_offers(event.need, event.obstacles)
-            fail = FarmFailed(f"{text}\n  {self._next_step(event)}", 5)
+            fail = self._place.nobody(text, event.need, event.obstacles)
             task = flight.node.task
             self._runner.watching.not_run(task.name, Outcome.FAILED, fail.message, flight.asked.capability)
             self._runner.failed_with(flight.node, fail)
@@ -215,16 +215,10 @@ class Flights:
             self._place.running.cancel([number for number, _ in over], "no worker offers what it needs")
         return nodes
 
-    def _next_step(self, event: Held) -> str:
-        capability = event.need.capability
-        if self._place.running is not None and self._place.running.name == "local":
-            return "see what this machine lacks: cf-worker --probe"
-        if any(ONLY in obstacle.reason for obstacle in event.obstacles):
-            return (
-                f"use one of these: farm.action({capability!r}, …), see: majordomo capabilities; "
-                f"or start a worker that runs any command: cf-worker --capability {capability}"
-            )
-        return f"start one where it is installed: cf-worker --capability {capability}; see: majordomo status"
+    def unmet(self, wants: Sequence[Want]) -> list[tuple[Task, FarmFailed]]:
+        """Return how the run fails before anything has run: for each want that nobody meets, a task of it."""
+        halted = self._runner.halted
+        return [(each.want.tasks[0], self._place.failure(each)) for each in self._place.unmet(wants, halted)]
 
     def handle(self, event: Event) -> Any:
         """Take one event; return the node of a task that has ended."""

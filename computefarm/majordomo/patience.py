@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from computefarm.backends.base import Held
+from computefarm.core.placement import ONLY
 from computefarm.messages import Need, Obstacle
 
 GRACE = 3.0
@@ -31,6 +32,18 @@ class Patience:
         """Note whether all workers of before had their chance to come back."""
         if settled and self._settled_at is None:
             self._settled_at = now
+
+    def until(self, began: float) -> float | None:
+        """Return when the wait that began then, for what was never there, is over; None while nobody knows.
+
+        Nobody does while workers may still be coming back after the manager's start.
+        """
+        return None if self._settled_at is None else max(began, self._settled_at) + self._grace
+
+    @property
+    def told(self) -> bool:
+        """Say whether the user has said how long to wait."""
+        return self._wait_workers is not None
 
     def hold(self, event: Held, now: float) -> str:
         """Take the backend's word on some tasks; return what to say about it, mostly nothing."""
@@ -89,3 +102,16 @@ def nothing_offers(need: Need, obstacles: Sequence[Obstacle]) -> str:
     reasons = [f"{o.name}: {o.reason}" if o.name else o.reason for o in obstacles]
     shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
     return f"no worker offers {wanted} ({shown})"
+
+
+def next_step(need: Need, obstacles: Sequence[Obstacle], *, local: bool) -> str:
+    """Say what to do when no worker offers what is needed."""
+    if local:
+        return "see what this machine lacks: cf-worker --probe"
+    start = f"cf-worker --capability {need.capability}"
+    if any(ONLY in obstacle.reason for obstacle in obstacles):
+        return (
+            f"use one of these: farm.action({need.capability!r}, …), see: majordomo capabilities; "
+            f"or start a worker that runs any command: {start}"
+        )
+    return f"start one where it is installed: {start}; see: majordomo status"

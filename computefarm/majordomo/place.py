@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from computefarm.backends.base import Backend, Offered, Sink
 from computefarm.errors import Unreachable
 from computefarm.host.pids import OwnProcesses
+from computefarm.messages import Need, Obstacle, Pool
 
+from .failures import FarmFailed
 from .options import RunOptions
-from .patience import GRACE, Patience
+from .patience import GRACE, Patience, next_step
+from .plan_check import Unmet, Want, unmet
 from .toolchains import Toolchain, Toolchains
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
+
+
+LOOK_S = 0.05
+"""How often the farm is looked at while something is missing."""
 
 
 class Place:
@@ -86,6 +93,47 @@ class Place:
                 self._lost = error
                 self._say(f"farm {self.open()} cannot be reached; results that exist count as up to date")
         return None
+
+    def unmet(self, wants: Sequence[Want], halted: Callable[[], bool]) -> list[Unmet]:
+        """Return the wants that nobody will meet; what is missing is said, and given a moment to come.
+
+        What was there and vanished, and what the user wants to wait for, is left to the tasks' own turn.
+        """
+        try:
+            backend = self.started()
+        except Unreachable:
+            return []  # said when the first task is sent
+        began = time.monotonic()
+        lacking = self._lacking(wants)
+        if lacking and backend.name != "local":
+            for each in lacking:
+                self._say(f"{each.text}; needed by {each.want.names}")
+        while any(not each.vanished for each in lacking) and not self.patience.told and not halted():
+            until = self.patience.until(began)
+            if until is not None and time.monotonic() >= until:
+                return [each for each in lacking if not each.vanished]
+            time.sleep(LOOK_S)
+            lacking = self._lacking(wants)
+        return []
+
+    def failure(self, lacking: Unmet) -> FarmFailed:
+        """Return what the first task fails with that needs what nobody offers."""
+        others = f"; needed by {lacking.want.names}" if len(lacking.want.tasks) > 1 else ""
+        return self.nobody(lacking.text + others, lacking.want.need, lacking.obstacles)
+
+    def nobody(self, text: str, need: Need, obstacles: Sequence[Obstacle]) -> FarmFailed:
+        """Return the failure of a task that no worker can run, with the next step."""
+        local = self.running is not None and self.running.name == "local"
+        return FarmFailed(f"{text}\n  {next_step(need, obstacles, local=local)}", 5)
+
+    def _lacking(self, wants: Sequence[Want]) -> list[Unmet]:
+        lacking = unmet(wants, self._offers, ())
+        # The backend's pools are one capability's; for what is missing all are looked at.
+        return unmet([each.want for each in lacking], self._offers, self._everything()) if lacking else []
+
+    def _everything(self) -> tuple[Pool, ...]:
+        look = getattr(self.running, "pools", None)
+        return tuple(look()) if callable(look) else self.toolchains.pools
 
     def abandon(self) -> None:
         """Have everything cancelled, in a hurry."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from .judge import Judge
 from .local import LocalEnded, LocalThread, end_children, execute
 from .options import RunOptions
 from .overhearing import Overheard, Overhearing
+from .plan_check import certain, nothing_started
 from .requests import Inbox
 from .stopping import CANCELLED, Stopping, Terminated
 from .unrun import record_the_rest
@@ -126,6 +127,23 @@ class FarmRunner(Judge):
         names = wanted(dispatcher.tasks, self._selected)
         self.watching.started(self.options.run_id, len(names), self._selected, name)
         self._flights.prepare(dispatcher.tasks)
+        if self._mixed:
+            self._check_offers(names)
+
+    def _check_offers(self, names: Sequence[str]) -> None:
+        """Find out before the first task runs whether a worker is missing for one that is certain to run."""
+        every, recorded = self.always_execute, self.dep_manager.backend.in_
+        wants = certain(names, self._tasks, self._farm, lambda name: every or not recorded(name))
+        failures = self._flights.unmet(wants) if wants else []
+        if self.continue_ or not failures:
+            return  # what is missing has been said; the others run, and these fail at their turn
+        for task, fail in failures:
+            self.reporter.add_failure(task, fail)
+            self.watching.not_run(task.name, Outcome.FAILED, fail.message, self.capability(task))
+        self.codes.add(5)
+        self._stop_running = True
+        others = {name: self.capability(self._tasks[name]) for name in names}
+        nothing_started(others, failures[0][0].name, self.watching)
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Dispatch, submit, and take results until nothing is left or the run is stopped."""
@@ -146,7 +164,8 @@ class FarmRunner(Judge):
                 self.codes.add(self._stopping.code)
                 self._interrupted()
 
-    def _halted(self) -> bool:
+    def halted(self) -> bool:
+        """Say whether nothing new is to be started."""
         return self._stop_running or bool(self._stopping.code)
 
     def _over(self) -> bool:
@@ -171,7 +190,7 @@ class FarmRunner(Judge):
                 # Nobody waits any more for what the last tasks in flight have become.
                 self._back.clear()
                 return True
-            if self._halted():
+            if self.halted():
                 return True
             if self._local_node is not None and not self._mixed:
                 return True
@@ -225,7 +244,7 @@ class FarmRunner(Judge):
         return True
 
     def _start_parked(self) -> None:
-        while self._parked and self._local_node is None and not self._halted():
+        while self._parked and self._local_node is None and not self.halted():
             self._start_local(self._parked.popleft())
 
     def _start_local(self, node: Any) -> None:

@@ -109,6 +109,11 @@ class Toolchains:
         for key in [key for key, known in self._chosen.items() if known is None and key[0] in offered]:
             del self._chosen[key]
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Return everything that was offered when it was last looked at."""
+        return self._pools
+
     def ran_on(self, asked: Needs, worker: str) -> tuple[str, str]:
         """Return (fingerprint, version) of what a worker offers for a need, empty when unknown."""
         for pool in self._pools:

@@ -328,7 +328,7 @@ class ClientService:
                     event.ever,
                 )
             case Offers():
-                self._observer.offered(event.pools, event.settled)
+                self._observer.offered(event.pools, event.settled, event.gone)
             case Answer():
                 then = self._answers.pop(event.number, None)
                 if then is not None:

@@ -51,7 +51,7 @@ class Observer:
     ) -> None:
         """Nothing can run these tasks at present."""
 
-    def offered(self, pools: tuple[Pool, ...], settled: bool) -> None:
+    def offered(self, pools: tuple[Pool, ...], settled: bool, gone: tuple[Pool, ...]) -> None:
         """What the farm offers changed."""
 
     def link(self, up: bool, text: str) -> None:

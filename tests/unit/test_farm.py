@@ -19,7 +19,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_compile_as_a_task() -> None:
     task = farm.action(
-        "gcc>=9", "compile", source=Path("src/a.c"), object="build/a.o", flags=["-O3"], inputs=["include/*.h"], cpus=2
+        "gcc>=9",
+        "compile",
+        source=Path("src/a.c"),
+        object="build/a.o",
+        flags=["-O3"],
+        inputs=["include/*.h"],
+        cpus=2,
     )
     assert task["actions"] == [
         ["gcc", "-O3", "-MMD", "-MF", "build/a.o.d", "-c", "src/a.c", "-o", "build/a.o"]
@@ -67,3 +73,46 @@ def test_mistakes(capability: str, name: str, values: dict[str, object], message
     with pytest.raises(UsageError) as caught:
         farm.action(capability, name, **values)
     assert message in str(caught.value)
+
+
+RENDER = """\
+capability: render
+summary: s
+worker: shell
+env: {MODE: plain}
+variants:
+  gpu: {requires: [no-such-program-here], resources: {gpus: 1, memory: 1GiB}, env: {MODE: fast}}
+  cpu: {requires: [sh]}
+actions:
+  scene: {run: {gpu: [render, --cuda, '{scene}'], cpu: [render, '{scene}']}, inputs: [scene]}
+  both: {run: [render, --version]}
+  slow: {run: {cpu: [render, --slow]}}
+"""
+
+
+def test_the_commands_of_all_variants_go_along(tmp_path: Path) -> None:
+    (tmp_path / "capabilities").mkdir()
+    (tmp_path / "capabilities/render.yaml").write_text(RENDER)
+    task = farm.action("render", "scene", scene="a.txt", env={"MINE": "1"})
+    # Here, under plain doit: the variant whose programs are there.
+    assert task["actions"] == [["render", "a.txt"]]
+    asked = read_needs(task["meta"])
+    assert asked is not None
+    assert (asked.gpus, asked.env) == (0, {"MODE": "plain", "MINE": "1"})
+    variants = asked.action["variants"]
+    assert list(variants) == ["gpu", "cpu"]
+    assert variants["gpu"] == {
+        "commands": [["render", "--cuda", "a.txt"]],
+        "cpus": 1,
+        "gpus": 1,
+        "memory": 1024**3,
+        "env": {"MODE": "fast", "MINE": "1"},
+    }
+
+    def names(action: str) -> list[str]:
+        found = read_needs(farm.action("render", action)["meta"])
+        assert found is not None
+        return list(found.action["variants"])
+
+    assert names("both") == ["gpu", "cpu"]
+    assert names("slow") == ["cpu"]

@@ -87,3 +87,57 @@ def test_one_fingerprint_on_two_platforms_names_none() -> None:
 
     assert chosen is not None
     assert chosen.platform == ""
+
+
+def with_variants(*names: str, **more: object) -> Needs:
+    meta = needs("gcc", **more)  # type: ignore[arg-type]
+    variants = {
+        name: {"commands": [[name]], "cpus": 1, "gpus": 0, "memory": None, "env": {}} for name in names
+    }
+    meta["farm"]["action"] = {"name": "go", "values": {}, "label": "go:1", "variants": variants}
+    found = read_needs(meta)
+    assert found is not None
+    return found
+
+
+def test_the_variant_is_that_of_the_toolchain_and_one_the_action_has() -> None:
+    pools = (pool("1", "gpu1", 8, variant="gpu"), pool("1", "cpu1", 2, variant="cpu"))
+    toolchains, _ = chooser(*pools)
+    chosen = toolchains.of(with_variants("gpu", "cpu"))
+    assert chosen is not None
+    assert (chosen.fingerprint, toolchains.variant(with_variants("gpu", "cpu"), chosen)) == ("gpu1", "gpu")
+
+    # An action that only the second can do goes to the second, however few its slots.
+    toolchains, _ = chooser(*pools)
+    chosen = toolchains.of(with_variants("cpu"))
+    assert chosen is not None
+    assert chosen.variant == "cpu"
+
+
+def test_without_a_toolchain_it_is_the_preferred_variant_that_is_offered() -> None:
+    toolchains, _ = chooser()
+    asked_any = with_variants("gpu", "cpu", any_toolchain=True)
+    assert toolchains.of(asked_any) is None
+    assert toolchains.variant(asked_any, None) == "gpu"
+    toolchains.note([pool("1", "cpu1", 2, variant="cpu")])
+    assert toolchains.variant(asked_any, None) == "cpu"
+    toolchains.note([pool("1", "cpu1", 2, variant="cpu"), pool("1", "gpu1", 2, variant="gpu")])
+    assert toolchains.variant(asked_any, None) == "gpu"
+    assert toolchains.variant(asked("gcc"), None) == ""
+
+
+def test_the_tag_platform_is_the_workers_own() -> None:
+    toolchains, _ = chooser(
+        pool("12", "fx", 8, platform="linux-x86_64"), pool("12", "fa", 1, platform="linux-aarch64")
+    )
+    chosen = toolchains.of(asked("gcc", tags={"platform": "linux-aarch64"}))
+    assert chosen is not None
+    assert (chosen.fingerprint, chosen.platform) == ("fa", "linux-aarch64")
+    assert toolchains.of(asked("gcc", tags={"platform": "linux-riscv64"})) is None
+
+
+def test_a_lent_worker_is_no_toolchain_for_commands_of_ones_own() -> None:
+    lent = Pool(Offer("gcc", "12", "f", actions=("go:1",)), "x86", 8, ("w",))
+    toolchains, _ = chooser(lent)
+    assert toolchains.of(asked("gcc")) is None
+    assert toolchains.of(with_variants()) is not None
