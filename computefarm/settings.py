@@ -53,6 +53,16 @@ class Settings(msgspec.Struct, frozen=True):
     """`auto` (a display on a terminal, lines elsewhere), `rich`, `plain` or `none`."""
     color: str = "auto"
     """`auto`, `always` or `never`."""
+    recompute_host: str = ""
+    """Servers that `cf-recompute` asks: a comma list of `HOST[:PORT]`; empty means the configured farm."""
+    recompute_timeout: int = 5000
+    """Milliseconds that a request may take unless it says otherwise."""
+    recompute_connect_timeout: int = 2000
+    """Milliseconds after which a server that does not answer is passed over."""
+    recompute_retry_interval_s: float = 100.0
+    """How long a server that failed is left alone."""
+    recompute_max_cores: int = 0
+    """Requests in flight; 0 means as many as the servers grant."""
     origins: Mapping[str, str] = {}
     """Where each value came from, by field: for `majordomo config --show-origin`."""
 
@@ -142,6 +152,17 @@ SETTINGS = (
     Setting("log_runs", _number(1, 100_000)),
     Setting("progress", _choice("auto", "rich", "plain", "none")),
     Setting("color", _choice("auto", "always", "never")),
+    Setting("recompute_host", _text, aliases=("CHIAPOS_RECOMPUTE_HOST",)),
+    Setting("recompute_timeout", _number(1, 86_400_000), aliases=("CHIAPOS_RECOMPUTE_TIMEOUT",)),
+    Setting(
+        "recompute_connect_timeout", _number(1, 3_600_000), aliases=("CHIAPOS_RECOMPUTE_CONNECT_TIMEOUT",)
+    ),
+    Setting("recompute_retry_interval_s", _duration, aliases=("CHIAPOS_RECOMPUTE_RETRY_INTERVAL",)),
+    Setting(
+        "recompute_max_cores",
+        _number(0, 100_000),
+        aliases=("CHIAPOS_RECOMPUTE_MAX_CORES", "CHIAPOS_MAX_CORES"),
+    ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 

@@ -40,6 +40,7 @@ from computefarm.services.loop import Loop
 from computefarm.services.own_records import own_records
 from computefarm.services.spill import FOLDER as OUTPUT
 from computefarm.services.spill import Spill
+from computefarm.services.warm import warm_capability
 from computefarm.services.worker import WorkerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
@@ -335,12 +336,19 @@ def _serve(
         exit_codes.append(Refused.exit_code if code else 0)
         loop.stop()
 
+    toolbox = Toolbox(
+        catalogue,
+        cache=home.cache,
+        constraints=_requirements(arguments.capability),
+        only_actions=arguments.only_actions,
+    )
+    warm, at_once = warm_capability(toolbox, offers, slots=slots, cache=home.cache, nice=arguments.nice)
     register = registration(
         home=home,
         # Farm-wide names: the same number on two CF_HOMEs of one host is not the same worker.
         worker=name if arguments.name else f"{name}.{os.getpid()}",
         slots=slots,
-        offers=offers,
+        offers=at_once,
         tier=arguments.tier,
         weight=arguments.weight,
         max_load=arguments.max_load,
@@ -352,12 +360,7 @@ def _serve(
         store=store,
         directories=PrivateDirs(home.cache / PRIVATE),
         spawners=SpawnerPool(nice=arguments.nice, slots=slots),
-        toolbox=Toolbox(
-            catalogue,
-            cache=home.cache,
-            constraints=_requirements(arguments.capability),
-            only_actions=arguments.only_actions,
-        ),
+        toolbox=toolbox,
         facts=task_facts(register),
         quit=quit_,
         dialler=dialler,
@@ -369,6 +372,7 @@ def _serve(
             hostname=hostname(),
         ),
         own=own,
+        warm=warm,
     )
     signals.on(STOP, loop.stop)
     signals.on(DRAIN, service.drain)

@@ -285,7 +285,7 @@ class Volatile:
     def _story(self, ticket: Ticket, now: float) -> str:
         """Return what became of a ticket, for people."""
         told = list(ticket.troubles)
-        if ticket.worker:
+        if ticket.worker and not (told and told[-1].startswith(f"{ticket.worker}: ")):
             told.append(f"{ticket.worker} has had it for {(now - ticket.given_at) * 1000:.0f} ms")
         elif not self._servers:
             told.append(f"no worker offers {CAPABILITY}")

@@ -26,9 +26,6 @@ KERNEL = "kernel:"
 DEVICES = "devices"
 """A tag: where the worker's processes compute, `cpu`, `cuda` or `cpu cuda`."""
 
-BELOW = "<"
-"""A tag `k<` is the limit of a request's size `k`."""
-
 QUICK_S = 0.02
 """Requests that take less are sent ahead of the slots, or a worker would wait for a message after each."""
 
@@ -118,9 +115,9 @@ def mismatch(request: Request, worker: Worker) -> str:
         if wanted not in tags.get(DEVICES, "cpu").split():
             return f"computes on {tags.get(DEVICES, 'cpu')}, not on {request.device}"
     for name, value in request.sizes:
-        limit = tags.get(name + BELOW)
-        if limit is not None and value >= _whole(limit):
-            return f"takes {name} below {limit}, the request has {name} {value}"
+        least, between, most = tags.get(name, "").partition("-")
+        if between and not _whole(least) <= value <= _whole(most):
+            return f"takes {name} from {least} to {most}, the request has {name} {value}"
     if worker.memory and request.memory > worker.memory:
         return f"has {mebibytes(worker.memory)}, the request needs {mebibytes(request.memory)}"
     return ""

@@ -56,6 +56,7 @@ from .own_records import OwnRecords
 from .printing import Printing
 from .spill import Spill
 from .transfer import Transfer
+from .warm import WarmCapability
 
 log = logging.getLogger("computefarm.worker")
 
@@ -91,6 +92,7 @@ class WorkerService:
         result_hold_s: float = RESULT_HOLD_S,
         spill: Spill | None = None,
         own: OwnRecords | None = None,
+        warm: WarmCapability | None = None,
     ) -> None:
         """`spill` keeps what is too much to be sent; `own` has this process's records for the farm's log."""
         self._register = register
@@ -101,6 +103,7 @@ class WorkerService:
         self._toolbox = toolbox
         self._facts = facts
         self._quit = quit
+        self._warm = warm
         self._spill = spill
         self._own = own
         self._farm_clock = FarmClock()
@@ -151,9 +154,12 @@ class WorkerService:
         self._oom = OomCounter(now=loop.clock())
         folders = (self._directories.root, self._store.root)
         self._disk = Disk(self._register.hostname, folders, self._hold, loop.clock)
-        self._offering = Offering(self._toolbox.probe, self._reoffer)
+        probe = self._toolbox.probe if self._warm is None else self._warm.probing(self._toolbox.probe)
+        self._offering = Offering(probe, self._reoffer)
         self._offering.attach(loop)
         self._offering.set(self._register.offers)
+        if self._warm is not None:
+            self._warm.attach(loop, say=self._link.say, offer=self.offer)
         self._toolbox.note(self._register.offers)
         failures = Failures(
             oom=self._oom, disk=self._disk, capability=self._toolbox.capability, check=self._offering.check
@@ -193,6 +199,8 @@ class WorkerService:
         self._oom.sample(now)
         self._disk.tick(now)
         self._offering.tick(now)
+        if self._warm is not None:
+            self._warm.tick(now)
         self._transfer.tick(now)
         self._link.tick(now)
         if self._next_complaint is not None and now >= self._next_complaint:
@@ -205,6 +213,7 @@ class WorkerService:
             self._executions.next_deadline(),
             self._disk.next_deadline(),
             self._offering.next_deadline(),
+            self._warm.next_deadline() if self._warm is not None else None,
             self._transfer.next_deadline(),
             self._next_complaint,
             self._link.next_deadline(),
@@ -238,6 +247,8 @@ class WorkerService:
         for fileno in self._spawners.filenos():
             self._loop.unwatch(fileno)
         self._executions.close()
+        if self._warm is not None:
+            self._warm.close()
         self._link.say(Goodbye("the worker stops"))
         self._link.flush()
         self._offering.close()
@@ -281,6 +292,8 @@ class WorkerService:
         self._transfer.restart()
 
     def _heard(self, message: FromManager) -> None:
+        if self._warm is not None:
+            self._warm.heard(message)
         if isinstance(message, Welcome):
             log.info("connected to farm %s", message.farm)
             self._next_complaint = None
@@ -294,6 +307,8 @@ class WorkerService:
     def _down(self, event: LinkEvent) -> None:
         now = self._clock()
         self._obey(self._session.disconnected(now))
+        if self._warm is not None:
+            self._warm.disconnected()
         self._complaint = event
         if self._down_since is None:
             self._down_since = now

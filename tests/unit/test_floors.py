@@ -20,7 +20,7 @@ FLOORS = {
     1: ("core", "codec", "capability", "needs", "_needs", "located", "quantities", "worker_api"),
     2: ("transport", "store", "sandbox", "logs", "host", "journal", "remote", "catalogue", "problem", "settings", "home"),
     3: ("services", "farm"),
-    4: ("backends", "testing"),
+    4: ("backends", "testing", "recompute"),
     5: ("majordomo",),
     6: ("cli",),
 }

@@ -1,0 +1,118 @@
+"""The part of a worker that answers requests: warm processes, and the offer they make when they are ready."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from computefarm.catalogue import VARIANT, Probed
+from computefarm.home import private_folder
+from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
+from computefarm.worker_api.resident import ResidentPlugin
+
+from .equip import Toolbox
+from .loop import Loop
+from .residents import Residents, Tags
+
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, for the requests of all slots together."""
+
+log = logging.getLogger("computefarm.worker")
+
+
+class WarmCapability:
+    """One capability whose requests are answered by processes that stay."""
+
+    def __init__(self, offer: Offer, command: Sequence[str], slots: int, others: Sequence[Offer]) -> None:
+        """`offer` is announced, with what the processes say of themselves, when they are warm.
+
+        `others` is what the worker offers from the start.
+        """
+        self._offer = offer
+        self._command = command
+        self._slots = slots
+        self._others = tuple(others)
+        self._tags: Tags | None = None
+
+    def attach(
+        self, loop: Loop, *, say: Callable[[ToManager], None], offer: Callable[[tuple[Offer, ...]], None]
+    ) -> None:
+        """Begin to warm up; `offer` is called with everything that the worker offers then."""
+        self._announce = offer
+        self._residents = Residents(
+            self._command, self._slots, reply=say, ready=self._warm, alive=lambda: say(Heartbeat())
+        )
+        self._residents.attach(loop)
+        log.info("%s is warming up, and offered when that is done", self._offer.capability)
+
+    def tick(self, now: float) -> None:
+        """Let the processes' time pass."""
+        self._residents.tick(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when to call `tick`."""
+        return self._residents.next_deadline()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._residents.close()
+
+    def heard(self, message: FromManager) -> None:
+        """Take what concerns requests; everything else is somebody else's."""
+        match message:
+            case Request():
+                self._residents.ask(message)
+            case Withdraw(numbers=numbers):
+                self._residents.withdraw(numbers)
+
+    def disconnected(self) -> None:
+        """The manager gives to others what we have in hand."""
+        self._residents.withdraw_all()
+
+    def probing(self, probe: Callable[[str], Probed]) -> Callable[[str], Probed]:
+        """Return a probe that keeps what the processes have said."""
+
+        def probed(capability: str) -> Probed:
+            found = probe(capability)
+            if capability != self._offer.capability or found.offer is None or self._tags is None:
+                return found
+            return msgspec.structs.replace(found, offer=_with(found.offer, self._tags))
+
+        return probed
+
+    def _warm(self, tags: Tags) -> None:
+        self._tags = tags
+        log.info("offering %s: %s", self._offer.capability, " ".join(f"{k}={v}" for k, v in tags))
+        self._announce((*self._others, _with(self._offer, tags)))
+
+
+def _with(offer: Offer, tags: Tags) -> Offer:
+    return msgspec.structs.replace(offer, tags=tuple(sorted({**dict(offer.tags), **dict(tags)}.items())))
+
+
+def warm_capability(
+    toolbox: Toolbox, offers: Sequence[Offer], *, slots: int, cache: Path, nice: int
+) -> tuple[WarmCapability | None, list[Offer]]:
+    """Return what must warm up before it is offered, and what can be offered at once."""
+    at_once: list[Offer] = []
+    found: tuple[Offer, ResidentPlugin] | None = None
+    for offer in offers:
+        plugin = toolbox.plugin(offer.capability)
+        if isinstance(plugin, ResidentPlugin) and found is None:
+            found = offer, plugin
+        else:
+            at_once.append(offer)
+    if found is None:
+        return None, at_once
+    offer, resident = found
+    variant = dict(offer.tags).get(VARIANT, "")
+    folder = private_folder(cache / "kernels")
+    memory = int(psutil.virtual_memory().total * MEMORY_SHARE) // slots
+    command = resident.resident(
+        device="gpu" if variant == "gpu" else "cpu", memory=memory, cache=str(folder), nice=nice
+    )
+    return WarmCapability(offer, command, slots, at_once), at_once
