@@ -24,6 +24,7 @@ from computefarm.core.worker import (
 from computefarm.host.oom import OomCounter
 from computefarm.messages import (
     Digest,
+    Finished,
     FromManager,
     Goodbye,
     Offer,
@@ -69,6 +70,9 @@ PRESSED = 6
 PACE_S = 0.003
 """Between two turns under pressure."""
 
+LINES = 64 * 1024 * 1024
+"""Characters of lines that wait for a manager that is away."""
+
 SAY_AGAIN_S = 10.0
 """A worker that cannot reach its manager says so this often."""
 
@@ -108,7 +112,8 @@ class WorkerService:
         self._own = own
         self._farm_clock = FarmClock()
         self._lines: dict[Attempt, list[Output]] = {}
-        """Said in this turn after everything else, or before the end of the attempt."""
+        """Said at the end of the turn, or before the end of the attempt; kept while the manager is away."""
+        self._lines_size = 0
         self._pinned: dict[Attempt, tuple[Digest, ...]] = {}
         self._begun_now: dict[Attempt, None] = {}
         self._down_since: float | None = None
@@ -232,10 +237,9 @@ class WorkerService:
             for attempt in begun:
                 self._obey(self._session.begun(*attempt, self._clock()))
         self._spawners.flush()
-        for outputs in self._lines.values():
-            for output in outputs:
-                self._link.say(output)
-        self._lines.clear()
+        if self._lines and self._link.welcome:
+            for attempt in list(self._lines):
+                self._say_lines(attempt)
         if self._own and self._link.welcome:
             records = self._own.take(self._clock(), self._farm_clock)
             if records:
@@ -343,12 +347,19 @@ class WorkerService:
         self._begun_now[attempt] = None
 
     def _printed(self, attempt: Attempt, pieces: tuple[Piece, ...]) -> None:
+        size = sum([len(piece.text) for piece in pieces])
+        if self._lines_size + size > LINES:
+            return  # of a manager that is away for long: the result has the last of them
+        self._lines_size += size
         self._lines.setdefault(attempt, []).append(Output(*attempt, pieces))
+
+    def _say_lines(self, attempt: Attempt) -> None:
+        for output in self._lines.pop(attempt, ()):
+            self._lines_size -= sum([len(piece.text) for piece in output.pieces])
+            self._link.say(output)
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         self._begun_now.pop(attempt, None)
-        for output in self._lines.pop(attempt, ()):
-            self._link.say(output)
         if self._store.wants_room:
             self._transfer.submit(self._store.evict, self._evicted)
         digests = tuple(entry.digest for entry in result.outputs)
@@ -370,6 +381,8 @@ class WorkerService:
         for command in commands:
             match command:
                 case Say(message=message):
+                    if self._lines and isinstance(message, Finished):
+                        self._say_lines((message.key, message.attempt))
                     self._link.say(message)
                 case Start(run=run):
                     self._executions.start(run)
@@ -383,6 +396,8 @@ class WorkerService:
                     log.warning("%s; connecting again", reason)
                     self._link.reconnect()
                 case LetGo(attempts=attempts, reason=reason):
+                    self._lines.clear()
+                    self._lines_size = 0
                     log.warning("results given up: %d; %s", len(attempts), reason)
                 case Quit(reason=reason, code=code):
                     self._quit(reason, code)
