@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .words import LEVELS, Parsed, Parser, at_least, place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib import metadata
 
 __all__ = ["GROUP", "LEVELS", "Parsed", "Parser", "at_least", "names", "parser", "place"]
@@ -30,6 +31,11 @@ def _installed() -> dict[str, metadata.EntryPoint]:
     from importlib import metadata  # its import costs more than all of ours here
 
     return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+@functools.cache
+def _made_by(point: metadata.EntryPoint) -> Callable[[], Parser]:
+    return point.load()  # type: ignore[no-any-return]
 
 
 def names() -> tuple[str, ...]:
@@ -69,7 +75,7 @@ class _Guarded:
             _complain(name, f"is not installed (there are: {', '.join(names()) or 'none'})")
             return
         try:
-            self._inner = point.load()()
+            self._inner = _made_by(point)()
         except Exception as error:  # a stranger's module may fail in any way
             _complain(name, f"cannot be loaded: {type(error).__name__}: {error}")
 
