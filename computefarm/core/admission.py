@@ -27,6 +27,7 @@ from .endings import Endings
 from .entries import Submitted
 from .state import Queue, Session, Task, TaskState
 from .tables import Tables
+from .takeover import Takeover
 from .versions import parse_constraint
 from .wants import Wants
 from .withdrawals import Withdrawals
@@ -50,6 +51,7 @@ class Admission:
         self._endings = endings
         self._accept = accept
         self._withdrawals = withdrawals
+        self._takeover = Takeover(tables)
 
     def submit(self, session: Session, message: Submit, now: float) -> str | None:
         """Take tasks; return what is wrong with the message as a whole, or None."""
@@ -60,12 +62,13 @@ class Admission:
         session.lease_s = message.lease_s
         put_off: dict[Need, dict[int, str]] = {}
         failing = bool(self._tables.journal_fault)
+        absent = self._takeover.absent(session)
         for spec in message.tasks:
             key = session.tasks.get(spec.task)
             if key is None and failing:
                 put_off.setdefault(message.needs[spec.need], {})[spec.task] = spec.name
             elif key is None:
-                self._admit(session, spec, queues[spec.need], faults[spec.need], now)
+                self._admit(session, spec, queues[spec.need], faults[spec.need], absent, now)
             elif (done := self._tables.tasks[key].done) is not None:
                 self._tables.say(session.peer, done, now)
         if put_off:
@@ -163,7 +166,15 @@ class Admission:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _admit(self, session: Session, spec: TaskSpec, queue: Queue, fault: str | None, now: float) -> None:
+    def _admit(
+        self,
+        session: Session,
+        spec: TaskSpec,
+        queue: Queue,
+        fault: str | None,
+        absent: list[Session],
+        now: float,
+    ) -> None:
         key = self._tables.new_key()
         task = self._task(key, session, spec, queue, action_digest(spec.action), now)
         if self._tables.journalled:
@@ -188,7 +199,7 @@ class Admission:
             if spec.read_cache:
                 task.looking = True
                 self._tables.do(LookUp(task.key, task.digest))
-            else:
+            elif not (absent and self._taken_over(task, absent, now)):
                 self._complete_or_wait(task, now, action)
 
     def _task(
@@ -232,14 +243,30 @@ class Admission:
         if key is None:
             self._tables.by_action[task.digest] = task.key
             return False
-        leader = self._tables.tasks[key]
+        self._share(task, self._tables.tasks[key])
+        return True
+
+    def _taken_over(self, task: Task, absent: list[Session], now: float) -> bool:
+        """Have what an absent client of the same owner left under way, or finished, serve this task."""
+        left = self._takeover.find(absent, task.name, task.digest)
+        if left is None:
+            return False
+        if left.done is None:
+            self._share(task, left)
+            return True
+        if self._wants.missing(entry.digest for entry in left.done.result.outputs):
+            return False
+        self._endings.end(task, left.done.result, now, cached=True)
+        return True
+
+    def _share(self, task: Task, leader: Task) -> None:
+        """Let `task` have what the run of `leader` brings."""
         if leader.followers is None:
             leader.followers = []
         leader.followers.append(task.key)
-        task.leader = key
+        task.leader = leader.key
         if leader.lacking and not leader.session.peer:
             self._wants.moved()  # its own client is away, but this one may have what is missing
-        return True
 
     def _looking(self, key: int) -> Task | None:
         task = self._tables.tasks.get(key)

@@ -22,7 +22,7 @@ LONG_LINE_S = 1.0
 LINE_CREDIT = 64.0
 """Tasks more per slot, at most, for the sake of a long line."""
 
-PROOFS = 3
+PROOFS = 2
 """Attempts that must have told before a line is thought to be long."""
 
 FORGETS = 0.05

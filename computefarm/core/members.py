@@ -103,6 +103,7 @@ class Members:
             return None
         elif session.peer != peer.peer:
             session.peer = peer.peer
+            session.left = None
             self._wants.moved()
         return session
 

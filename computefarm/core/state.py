@@ -258,6 +258,8 @@ class Session(msgspec.Struct, eq=False):
     """No client will ever ask for these tasks again."""
     remembered: dict[int, tuple[str, tuple[Past, ...]]] = msgspec.field(default_factory=dict)
     """Name and attempts of the last tasks taken, by number, for `why`."""
+    left: dict[tuple[str, Digest], TaskKey] | None = None
+    """While its client is away: its tasks by name and action, once somebody has looked for one."""
     logs: int = 0
     """Characters of logs kept with results that were not taken yet."""
 
