@@ -19,7 +19,7 @@ from computefarm.messages import Need, Obstacle, Outcome, Piece
 from computefarm.sandbox.kin import LEASH
 
 from .reporting import TaskRecord
-from .summary import FAILURES, Tally, exit_words, held_text, seconds
+from .summary import FAILURES, Tally, exit_words, held_text, plural, seconds
 
 OPEN_S = 20.0
 """How long a run that has ended already waits for its window to come up."""
@@ -142,6 +142,7 @@ class LogWindow:
         self._seq = 0
         self._began = time.monotonic()
         self._tally = Tally()
+        self._held: set[str] = set()
         self._placed: dict[str, tuple[str, int]] = {}
         self._records: dict[str, Records] = {}
 
@@ -150,7 +151,7 @@ class LogWindow:
         self._run = run_id
         self._began = time.monotonic()
         where = "this machine" if backend_name == "local" else f"farm {backend_name}"
-        self._own("info", f"run {run_id} begins on {where}: {total} tasks")
+        self._own("info", f"run {run_id} begins on {where}: {plural(total, 'task')}")
 
     def task_queued(self, name: str) -> None:
         """Show nothing."""
@@ -192,8 +193,11 @@ class LogWindow:
     def held(
         self, names: Sequence[str], need: Need, obstacles: Sequence[Obstacle], offered: bool, ever: bool
     ) -> None:
-        """Show why tasks wait."""
-        self._own("warning" if not offered else "info", held_text(names, need, obstacles, offered))
+        """Show why tasks wait, each time the reason changes."""
+        text = held_text(names, need, obstacles, offered)
+        if text not in self._held:
+            self._held.add(text)
+            self._own("info" if offered else "warning", text)
 
     def note(self, text: str) -> None:
         """Show it."""
