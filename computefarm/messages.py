@@ -815,6 +815,8 @@ class Reply(Message, frozen=True, tag="reply"):
     attempts: int = 1
     merged: bool = False
     """Equal to somebody else's request, and computed once for both."""
+    about: Short = ""
+    """What was asked, for people."""
 
 
 class Withdraw(Message, frozen=True, tag="withdraw"):

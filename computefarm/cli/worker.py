@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import msgspec
 import zmq
 
 from computefarm import __version__
@@ -45,12 +47,16 @@ from computefarm.services.worker import WorkerService
 from computefarm.settings import Settings, load_settings
 from computefarm.store.blobs import BlobStore
 from computefarm.store.layout import PrivateDirs
-from computefarm.transport.farms import Access
+from computefarm.transport.farms import Access, find_access
 from computefarm.transport.invitation import join
 
 from .process import Parser, Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
+from .serving import own_manager
 
 PROGRAM = "cf-worker"
+WARM = "recompute"
+"""The capability whose workers can be servers by themselves."""
+
 NICE = 10
 """Of tasks on a machine that somebody may be using."""
 
@@ -102,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=None, metavar="N", help="tasks at once (default: cores)")
     parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to work for")
     parser.add_argument("--join", metavar="CODE", help="the line that `cf-taskmanager invite` printed")
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        const="",
+        metavar="HOST[:PORT]",
+        help="be a server by itself: start a TaskManager too (default: this machine only, port 11989)",
+    )
     parser.add_argument("--name", default="", help="the worker's name (default: host name and number)")
     parser.add_argument(
         "--tier", type=int, default=0, metavar="N", help="0 first; higher tiers are a reserve"
@@ -214,7 +227,10 @@ def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     name = _claim_name(running, arguments.name)
     _end_while_waiting()
     try:
-        with registered():
+        with contextlib.ExitStack() as own, registered():
+            if arguments.serve is not None:
+                farm = own.enter_context(own_manager(home, arguments.serve, settings.port, settings.farm))
+                settings = msgspec.structs.replace(settings, farm=farm)
             access = _access(arguments, home, settings)
             return _serve(arguments, home, settings, access, catalogue, offers, slots, name, running)
     finally:
@@ -231,6 +247,8 @@ def _check(arguments: argparse.Namespace, slots: int) -> None:
         raise UsageError(f"--weight {arguments.weight:g}: a number above 0 was expected; 1 is ordinary")
     if arguments.max_load is not None and not 0 < arguments.max_load < math.inf:
         raise UsageError(f"--max-load {arguments.max_load:g}: a load per core above 0 was expected, as 0.8")
+    if arguments.serve is not None and arguments.join:
+        raise UsageError("--serve starts a farm of its own and --join works for another: choose one")
     if not 0 <= arguments.nice <= 19:
         raise UsageError(f"--nice {arguments.nice}: a number from 0 to 19 was expected")
     if arguments.name and NAME.fullmatch(arguments.name) is None:
@@ -288,6 +306,9 @@ def _access(arguments: argparse.Namespace, home: Home, settings: Settings) -> Ac
     """Join, or find the farm of this CF_HOME; wait for one that is not there yet."""
     if arguments.join:
         return join(arguments.join, home, name=hostname())
+    if not settings.farm and WARM in arguments.capability and find_access(home, "") is None:
+        line = f"{PROGRAM} --capability {WARM} --serve"
+        log.warning("no farm is configured here; for a server that needs none: %s", line)
     access = wait_for_farm(home, settings.farm)
     assert access is not None
     return access

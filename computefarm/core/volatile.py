@@ -325,6 +325,7 @@ class Volatile:
                 hostname=server.worker.hostname,
                 attempts=len(ticket.tried),
                 merged=len(ticket.askers) > 1,
+                about=ticket.about,
             )
             self._tables.say(asker.peer, answer, now)
         self._forget(ticket)

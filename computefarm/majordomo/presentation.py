@@ -98,7 +98,26 @@ def status_json(status: Status, address: str) -> Json:
         ],
         "tasks": {"waiting": status.waiting, "running": status.running},
         "journal": status.journal,
+        "requests": {
+            "waiting": status.requests,
+            "servers": [
+                {field: getattr(one, field) for field in one.__struct_fields__} for one in status.servers
+            ],
+        },
     }
+
+
+def _servers(status: Status) -> list[str]:
+    """Return how the workers do that answer requests; nothing where none does."""
+    if not status.servers:
+        return []
+    rows = [["SERVER", "DEVICE", "STATE", "IN HAND", "OLDEST", "SERVED", "FAILED", "P50 ms", "P95", "P99"]]
+    for one in status.servers:
+        oldest = seconds(one.oldest_s) if one.pending else "-"
+        times = [f"{value:.1f}" for value in (one.p50_ms, one.p95_ms, one.p99_ms)]
+        counts = [str(one.pending), oldest, str(one.served), str(one.failed)]
+        rows.append([one.worker, one.device or "-", one.state, *counts, *times])
+    return ["", f"requests: {status.requests} waiting", *table(rows)]
 
 
 def capabilities_of(offers: Iterable[Offer]) -> Json:
@@ -143,6 +162,7 @@ def status_text(status: Status, address: str) -> list[str]:
         rows.append([worker.worker, where, worker.state, *counts, offers, worker.reason])
     if len(rows) > 1:
         lines += ["", *table(rows)]
+        lines += _servers(status)
     elif address:
         lines += ["", "no worker is connected; start one:  cf-worker --capability shell"]
     return lines

@@ -43,6 +43,7 @@ from computefarm.messages import (
     Join,
     Output,
     ReadLog,
+    Reply,
     Reported,
     TaskOutput,
     Want,
@@ -61,6 +62,7 @@ from .offload import Offload
 from .outgoing import Outgoing
 from .peers import Peer
 from .remembered import Remembered
+from .volatile_log import log_reply
 
 log = logging.getLogger("computefarm.taskmanager")
 
@@ -422,6 +424,8 @@ class TaskManagerService:
         if isinstance(message, Want):
             self._bulk.puller.want(peer.name, [(digest, None) for digest in message.digests])
         else:
+            if isinstance(message, Reply):
+                log_reply(peer.who, message)
             self._outgoing.say(peer, message)
 
     def _drop(self, name: str, reason: str = "") -> None:
