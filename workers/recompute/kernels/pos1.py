@@ -73,7 +73,7 @@ class ChiaPos1:
         return Leaves(lists)
 
     def merge(self, request: Pos1Request, partials: Sequence[Leaves]) -> Result:
-        """Climb from the leaves to the proofs; every one is computed again from its x before it is returned."""
+        """Climb from the leaves to the proofs; each is computed again from its x before it is returned."""
         if any(partial.none for partial in partials):
             return Result(NO_PROOF, reason="two buckets have no match: no proof of this plot has these x")
         module = _engine()
