@@ -108,7 +108,7 @@ class Build:
 
     def __init__(self, place: Place, folder: Path, tasks: int) -> None:
         self._place = place
-        self._folder = folder
+        self.folder = folder
         self._stop = threading.Event()
         self.runs: list[tuple[int, float, str]] = []
         """Exit code, seconds and output of each round."""
@@ -126,7 +126,7 @@ class Build:
     def _loop(self) -> None:
         while not self._stop.is_set() or not self.runs:
             began = time.monotonic()
-            done = self._place.call("majordomo", "run", "-a", cwd=self._folder)
+            done = self._place.call("majordomo", "run", "-a", cwd=self.folder)
             self.runs.append((done.returncode, time.monotonic() - began, done.stdout + done.stderr))
 
     def end(self) -> None:
