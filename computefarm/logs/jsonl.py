@@ -8,6 +8,7 @@ A reader that comes too late for some of them is told how many bytes it has miss
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -139,15 +140,36 @@ class Filter(msgspec.Struct, frozen=True):
     """
 
     groups: tuple[tuple[bytes, ...], ...] = ()
-    """A line must hold one pattern of each group."""
+    """A line must hold one pattern of each group; the last group is the one that fewest lines satisfy."""
 
-    def __call__(self, line: bytes) -> bool:
-        """Return whether the line is wanted."""
-        return all(any(pattern in line for pattern in group) for group in self.groups)
+    def lines(self, data: bytes, end: int, most: int) -> tuple[list[bytes], int]:
+        """Return the lines wanted among `data[:end]`, about `most` bytes of them, and how far that went."""
+        found: list[bytes] = []
+        place = size = 0
+        others = self.groups[:-1]
+        for match in _pattern(self.groups[-1] if self.groups else (b"",)).finditer(data, 0, end):
+            if match.start() < place:
+                continue  # a second one in the same line
+            begin = max(data.rfind(b"\n", place, match.start()) + 1, place)
+            after = data.find(b"\n", match.end(), end)
+            after = end if after < 0 else after
+            line = data[begin:after]
+            place = after + 1
+            if line and all(any(pattern in line for pattern in group) for group in others):
+                found.append(line)
+                size += len(line) + 1
+                if size >= most:
+                    return found, min(place, end)
+        return found, end
+
+
+@functools.lru_cache(maxsize=64)
+def _pattern(group: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(re.escape(pattern) for pattern in group) if any(group) else b"[^\n]+")
 
 
 def read_page(
-    path: Path, cursor: Cursor, wanted: Filter, *, most: int = 256 * 1024, scan: int = 4 * 1024 * 1024
+    path: Path, cursor: Cursor, wanted: Filter, *, most: int = 256 * 1024, scan: int = 1024 * 1024
 ) -> Page:
     """Return the lines after `cursor`: about `most` bytes at most, looking at `scan` bytes at most."""
     # Again when the writer has begun another file between two looks.
@@ -178,17 +200,7 @@ def _page(data: bytes, cursor: Cursor, wanted: Filter, most: int, closed: bool, 
     cut = data.rfind(b"\n") + 1
     if cut == 0 and data and (closed or not last):
         cut = len(data)  # no line ends here: not one of ours
-    found: list[bytes] = []
-    size = place = 0
-    while place < cut and size < most:
-        end = data.find(b"\n", place, cut)
-        end = cut if end < 0 else end
-        line = data[place:end]
-        place = end + 1
-        if line and wanted(line):
-            found.append(line)
-            size += len(line) + 1
-    place = min(place, cut)
+    found, place = wanted.lines(data, cut, most)
     done = place >= cut and last
     if done and closed:
         return Page(tuple(found), Cursor(cursor.file + 1, 0), False, lost)
