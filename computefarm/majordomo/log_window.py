@@ -34,7 +34,7 @@ def one_line(error: NoWindow, otherwise: str) -> str:
 
 
 class WindowFeed:
-    """Opens a window on a thread of its own and hands it records; until it is there they wait."""
+    """Opens a window, on a thread of its own, and hands it records; until it is there they wait."""
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         """Raise `NoWindow` at once when there is no program or no display for it.
@@ -55,7 +55,11 @@ class WindowFeed:
         self.trouble = ""
         """Why no window came, in one line; empty while all is well."""
         self._thread = threading.Thread(target=self._open, name="log-window-opener", daemon=True)
-        self._thread.start()
+
+    def begin(self) -> None:
+        """Open the window; harmless when repeated."""
+        if not self._thread.ident:
+            self._thread.start()
 
     def put(self, record: Record) -> None:
         """Hand over one record; never waits."""
@@ -70,6 +74,7 @@ class WindowFeed:
 
     def put_all(self, records: Iterable[Record]) -> None:
         """Hand over records as fast as the window takes them; end when it is closed or they are."""
+        self.begin()
         for record in records:
             if not self.ready(OPEN_S):
                 return
@@ -149,6 +154,7 @@ class LogWindow:
     def run_started(self, run_id: str, total: int, selected: Sequence[str], backend_name: str) -> None:
         """Say that it begins, and where."""
         self._run = run_id
+        self._feed.begin()
         self._began = time.monotonic()
         where = "this machine" if backend_name == "local" else f"farm {backend_name}"
         self._own("info", f"run {run_id} begins on {where}: {plural(total, 'task')}")

@@ -26,6 +26,9 @@ class Kept(WindowFeed):
         self._there = there
         self._lost = lost
 
+    def begin(self) -> None:
+        pass
+
     def put(self, record: Record) -> None:
         self.records.append(record)
 
@@ -113,6 +116,7 @@ def test_nothing_waits_while_the_window_comes_up_and_a_failure_is_kept(
     monkeypatch.setattr(log_window, "check", lambda environ: "cutelog")
     monkeypatch.setattr(log_window, "running", lambda: None)
     feed = WindowFeed({}, tmp_path)
+    feed.begin()
     for number in range(20_000):
         feed.put({"msg": str(number)})
     come.set()
