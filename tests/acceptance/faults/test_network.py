@@ -179,7 +179,6 @@ def test_12_a_long_line(far_away: NetFarm, build: MakeBuild, undisturbed: Files)
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="tasks are sent ahead for 20 ms of work, however long the line is")
 def test_12_a_long_line_is_kept_busy(far_away: NetFarm, build: MakeBuild, undisturbed: Files) -> None:
     """A worker does not wait 0.4 s for each of the short tasks that it could have had ahead."""
     work = far_away.build(build, "busy", pause_s=0.02)

