@@ -75,7 +75,7 @@ def parts_of(
     meta[KEY]["action"] = {
         "name": made.action,
         "values": dict(made.values),
-        "label": lending.wanted(capability, made.action, made.values),
+        "label": _label(capability, made, own),
     }
     variants = able(capability, find(capability, made.action))
     if variants:
@@ -90,6 +90,14 @@ def parts_of(
         "targets": list(made.outputs),
         "meta": meta,
     }
+
+
+def _label(capability: Capability, made: Expanded, own: Mapping[str, Any]) -> str:
+    """Return the label of an action; one that no lent worker has if the task asks for more than it."""
+    for more in ("env", "pass_env", "host_files"):
+        if own.get(more):
+            return f"{made.action}{lending.UNUSUAL}{more}"
+    return lending.wanted(capability, made.action, made.values)
 
 
 def _asked(made: Expanded, own: Mapping[str, Any]) -> dict[str, Any]:

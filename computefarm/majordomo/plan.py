@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ class Planner:
         submission = Submission(
             task=number,
             name=task.name,
-            need=self._need(asked, toolchain),
+            need=self._need(asked, toolchain, entries),
             action=encode_action(action),
             sources={entry.digest: f"{self._root}/{path}" for path, entry in entries.items()},
             project=self._project,
@@ -228,7 +228,7 @@ class Planner:
             return f"mkdir -p {folder}; cd {folder}\n{command}"
         return ("/bin/sh", "-c", f'mkdir -p {folder} && cd {folder} && exec "$@"', "sh", *command)
 
-    def _need(self, asked: Needs, toolchain: Toolchain | None) -> Need:
+    def _need(self, asked: Needs, toolchain: Toolchain | None, paths: Iterable[str]) -> Need:
         fingerprint = toolchain.fingerprint if toolchain else ""
         need = Need(
             capability=asked.capability,
@@ -240,7 +240,7 @@ class Planner:
             exclusive=asked.exclusive,
             load=float(asked.cpus) if asked.load is None else asked.load,
             fingerprint=fingerprint,
-            action=asked.action.get("label", ""),
+            action=_label(asked, paths) if asked.action else "",
         )
         return self._wanted.setdefault(need, need)
 
@@ -265,6 +265,14 @@ def commands_of(
         for name, each in asked.action["variants"].items()
     }
     return known[variant] if commands in known.values() else commands
+
+
+def _label(asked: Needs, paths: Iterable[str]) -> str:
+    """Return the label of the action; with hidden files as inputs it is one that no lent worker has."""
+    label: str = asked.action.get("label", "")
+    if any(path.startswith(".") or "/." in path for path in paths):
+        return f"{asked.action['name']}!inputs"
+    return label
 
 
 def _values(asked: Needs) -> bytes:

@@ -155,7 +155,10 @@ def status_text(status: Status, address: str) -> list[str]:
     lines += ["", *table(rows)]
     rows = [["WORKER", "HOST", "STATE", "RUNNING", "DONE", "FAILED", "OFFERS", "BECAUSE"]]
     for worker in status.workers:
-        offers = ", ".join(f"{offer.capability} {offer.version}".strip() for offer in worker.offers)
+        offers = ", ".join(
+            f"{offer.capability} {offer.version}".strip() + (" (named actions only)" if offer.actions else "")
+            for offer in worker.offers
+        )
         running = f"{worker.running}/{worker.slots}"
         where = worker.hostname or worker.host
         counts = [running, str(worker.done), str(worker.failed)]

@@ -92,8 +92,11 @@ def test_named_actions_run_and_nothing_else_does(lent: Any, project: Path, tmp_p
     text = here.majordomo("run", "options", cwd=project, code=5)
     assert "compile only with ordinary flags" in text
 
+    text = here.majordomo("run", "environment", cwd=project, code=5)
+    assert "compile only with ordinary env" in text
+
     # What says that it is the action and is not reaches the worker, which makes the command itself and compares.
-    for name in ("planted", "script", "environment"):
+    for name in ("planted", "script"):
         text = here.majordomo("run", name, cwd=project, code=1)
         assert "--only-actions" in text, text
         [record] = here.json("history", cwd=project)["tasks"]
