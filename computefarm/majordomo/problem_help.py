@@ -46,7 +46,7 @@ def lines() -> Iterator[str]:
         yield ""
     yield "In braces:"
     yield textwrap.indent(BRACES, "  ")
-    yield "majordomo help problem-schema > problem.schema.json    # for editors; the description's first line:"
+    yield "majordomo help problem-schema > problem.schema.json    # for editors; a description's first line:"
     yield "# yaml-language-server: $schema=problem.schema.json"
 
 
@@ -54,7 +54,10 @@ def _keys(schema: Mapping[str, Any]) -> Iterator[str]:
     width = max(60, min(shutil.get_terminal_size().columns, 110))
     for name, field in schema["properties"].items():
         kinds = field.get("type", "string")
-        said = "/".join(WORDS.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if "pattern" in field:
+            kinds = kinds[:1]  # text there is a reference
+        said = "/".join(WORDS.get(kind, kind) for kind in kinds)
         needed = ", required" if name in schema.get("required", ()) else ""
         text = f"{field['description']} ({said}{needed})"
         yield textwrap.fill(text, width, initial_indent=f"  {name:18}  ", subsequent_indent=" " * 22)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from computefarm.located import Located
 
+from .ordering import before
 from .words import Planned, Problem
 
 WILD = "*?["
@@ -20,7 +21,7 @@ def check_files(
     glob: Callable[[str], list[str]],
 ) -> None:
     """Raise `ProblemError` for the first file or pattern of inputs that nothing stands behind."""
-    made = {path for task in planned for path in task.targets}
+    made = {path: task.basename for task in planned for path in task.targets}
     # Folders and patterns come back as a whole; which files are in them is known afterwards only.
     loose = {path for task in planned for path in task.own.get("outputs", ())}
     seen: set[str] = set()
@@ -36,10 +37,19 @@ def check_files(
             if pattern in seen:
                 continue
             seen.add(pattern)
-            comes = _comes(pattern, loose) or bool(fnmatch.filter(made, pattern))
-            if not (comes or exists(pattern) or glob(pattern)):
-                place = problem.tasks[task.basename].mapping()["inputs"]
+            if _comes(pattern, loose) or exists(pattern) or glob(pattern):
+                continue
+            place = problem.tasks[task.basename].mapping()["inputs"]
+            later = fnmatch.filter(made, pattern)
+            if not later:
                 raise place.error(f"no file matches {pattern}, and no task makes one{_near(pattern, glob)}")
+            makers = {made[path] for path in later}
+            if pattern not in task.file_dep and not before(problem, task.basename) & makers:
+                first = made[later[0]]
+                raise place.error(
+                    f"`{first}` makes {later[0]}, which matches {pattern}, but nothing says that it comes "
+                    f"first: write '{{{first}.outputs}}', or after: {first}"
+                )
 
 
 def _comes(path: str, loose: Iterable[str]) -> bool:

@@ -38,15 +38,32 @@ def in_order(problem: Problem) -> list[str]:
 
     Raises `ProblemError` for a circle, whether of outputs, of `after` or of groups, and for unknown names.
     """
+    uses = _uses(problem)
+    order: dict[str, None] = {}
+    for name in uses:
+        _visit(name, uses, order)
+    return [name for name in order if name in problem.tasks]
+
+
+def before(problem: Problem, name: str) -> set[str]:
+    """Return all that a task or group needs, near and far."""
+    uses, found, todo = _uses(problem), set[str](), [name]
+    while todo:
+        for other in uses[todo.pop()]:
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return found
+
+
+def _uses(problem: Problem) -> dict[str, dict[str, Located]]:
+    """Return what each task and group needs, and where it says so."""
     known = {*problem.tasks, *problem.groups}
     uses = {name: _used(task, problem, known) for name, task in problem.tasks.items()}
     for name, value in problem.groups.items():
         _names(value, known)
         uses[name] = {item.text(): item for item in _items(value)}
-    order: dict[str, None] = {}
-    for name in uses:
-        _visit(name, uses, order)
-    return [name for name in order if name in problem.tasks]
+    return uses
 
 
 def _used(task: Located, problem: Problem, known: Iterable[str]) -> dict[str, Located]:

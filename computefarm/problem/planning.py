@@ -88,6 +88,11 @@ def _check_keys(value: Located, fields: Mapping[str, Located]) -> None:
             raise fields[key].error(f"`{key}` means something only beside foreach: this is one task")
 
 
+def _only(value: Any) -> Any:
+    """Return the item of a list of one: what a reference to one file's task stands for."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 class _Item(msgspec.Struct):
     """One combination of a task's variables."""
 
@@ -358,6 +363,8 @@ class _Planner:
             given = filled(fields[key], scope)
             if key in ("inputs", "outputs", "pass_env", "host_files") and not isinstance(given, list):
                 given = [given]
+            if isinstance(given, dict):
+                given = {name: _only(one) for name, one in given.items()}
             try:
                 needs(requirement, **{key: given})
             except UsageError as error:

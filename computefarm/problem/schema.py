@@ -31,24 +31,32 @@ def _scalar(description: str) -> Schema:
     }
 
 
+def _given(kind: str, expected: str, description: str, **more: Any) -> Schema:
+    """Return the schema of a value that may be written out or be a reference to a parameter."""
+    return {
+        "type": [kind, "string"], "pattern": r"^\{[^{}]+\}$", "description": description,
+        "x-expected": expected, **more,
+    }  # fmt: skip
+
+
 NEEDS: dict[str, Schema] = {
     "inputs": _texts("Files and patterns the task may read besides its action's own, such as include/**/*.h."),
     "outputs": _texts("Files, folders and patterns that come back besides the action's own outputs."),
-    "cpus": {"type": "integer", "minimum": 1, "description": "Slots the task takes."},
+    "cpus": _given("integer", "a whole number", "Slots the task takes.", minimum=1),
     "memory": {"type": ["string", "integer"], "description": "Memory it needs, such as 512MiB.", "x-expected": "a size such as 512MiB"},
-    "gpus": {"type": "integer", "minimum": 0, "description": "GPUs it needs."},
-    "exclusive": {"type": "boolean", "description": "Nothing else on the worker meanwhile."},
+    "gpus": _given("integer", "a whole number", "GPUs it needs.", minimum=0),
+    "exclusive": _given("boolean", "true or false", "Nothing else on the worker meanwhile."),
     "timeout": {"type": ["string", "number"], "description": "How long it may run, such as 10m.", "x-expected": "a duration such as 10m"},
-    "priority": {"type": "number", "description": "Higher first."},
-    "retries": {"type": "integer", "minimum": 0, "description": "More attempts after its command failed."},
-    "load": {"type": "number", "minimum": 0, "description": "Load it adds to its host, in cores."},
+    "priority": _given("number", "a number", "Higher first."),
+    "retries": _given("integer", "a whole number", "More attempts after its command failed.", minimum=0),
+    "load": _given("number", "a number", "Load it adds to its host, in cores.", minimum=0),
     "tags": {"type": "object", "additionalProperties": {"type": "string"}, "description": "What the worker's offer must be tagged with."},
     "env": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Environment variables; they enter the digest."},
     "pass_env": _texts("Variables taken from your own environment."),
     "host_files": _texts("Absolute paths that the worker is expected to have."),
-    "cache": {"type": "boolean", "description": "false: the result never answers another run."},
-    "sandbox": {"type": "boolean", "description": "Close everything but the task's directory to it."},
-    "any_toolchain": {"type": "boolean", "description": "Any version that fits will do; results may then differ from host to host."},
+    "cache": _given("boolean", "true or false", "false: the result never answers another run."),
+    "sandbox": _given("boolean", "true or false", "Close everything but the task's directory to it."),
+    "any_toolchain": _given("boolean", "true or false", "Any version that fits will do; results may then differ from host to host."),
 }  # fmt: skip
 """The same words, with the same meaning, as the arguments of `needs(…)` in a dodo file."""
 

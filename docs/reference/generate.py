@@ -33,6 +33,8 @@ TYPES = {
 def _type(schema: Mapping[str, Any]) -> str:
     kinds = schema.get("type", "string")
     kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "pattern" in schema and len(kinds) > 1:
+        kinds = kinds[:1]  # or a reference to a parameter, as everywhere
     return " or ".join(TYPES.get(kind, kind) for kind in kinds)
 
 

@@ -97,6 +97,15 @@ def test_a_command_may_call_its_outputs_by_that_name() -> None:
     assert several.targets == ("x", "y")
 
 
+def test_what_a_task_needs_may_be_a_parameter() -> None:
+    text = "problem: p\nparams: {n: 4, keep: false}\ntasks:\n  t: {capability: shell, run: x, cpus: '{n}', cache: '{keep}'}\n"
+    assert planned(text)["t"].own == {"cpus": 4, "cache": False}
+    with pytest.raises(ProblemError, match="cpus`: expected a whole number, got the text 'four'"):
+        planned(text.replace("'{n}'", "four"))
+    with pytest.raises(ProblemError, match="cpus`: "):
+        planned(text.replace("n: 4", "n: four"))
+
+
 def test_parameters_may_use_those_below() -> None:
     text = "problem: p\nparams: {all: '{opt} {std}', opt: -O2, std: c99}\ntasks: {t: {capability: shell, run: '{all}'}}\n"
     assert planned(text)["t"].commands == ("-O2 c99",)
@@ -136,6 +145,29 @@ def test_a_long_chain_in_the_wrong_order() -> None:
         "problem: p\ntasks:\n" + "\n".join(lines) + "\n  t2000: {capability: shell, run: x, outputs: z}\n"
     )
     assert list(tasks)[:2] == ["t2000", "t1999"]
+
+
+GENERATED = """\
+problem: p
+tasks:
+  use: {{capability: shell, run: 'cat gen/*.h', inputs: ['gen/*.h']{more}}}
+  gen: {{capability: shell, run: 'date > {{outputs}}', outputs: gen/date.h}}
+groups: {{all: [gen]}}
+"""
+
+
+def test_a_pattern_for_files_that_are_yet_to_be_made_needs_an_order() -> None:
+    with pytest.raises(
+        ProblemError, match=r"3:48: .*`gen` makes gen/date.h, .* write '{gen.outputs}', or after: gen"
+    ):
+        planned(GENERATED.format(more=""), check=True)
+    planned(GENERATED.format(more=", after: gen"), check=True)
+    planned(GENERATED.format(more=", after: all"), check=True)
+    planned(
+        GENERATED.format(more=", env: {{X: '{gen.outputs}'}}").replace("{{", "{").replace("}}", "}"),
+        check=True,
+    )
+    planned(GENERATED.format(more="").replace("['gen/*.h']", "[gen/date.h]"), check=True)
 
 
 def test_what_comes_back_as_a_folder_may_hold_any_file() -> None:
