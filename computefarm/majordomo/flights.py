@@ -217,8 +217,9 @@ class Flights:
 
     def unmet(self, wants: Sequence[Want]) -> list[tuple[Task, FarmFailed]]:
         """Return how the run fails before anything has run: for each want that nobody meets, a task of it."""
-        halted = self._runner.halted
-        return [(each.want.tasks[0], self._place.failure(each)) for each in self._place.unmet(wants, halted)]
+        runner = self._runner
+        lacking = self._place.unmet(wants, runner.halted, going_on=runner.continue_)
+        return [(each.want.tasks[0], self._place.failure(each)) for each in lacking]
 
     def handle(self, event: Event) -> Any:
         """Take one event; return the node of a task that has ended."""

@@ -94,10 +94,11 @@ class Place:
                 self._say(f"farm {self.open()} cannot be reached; results that exist count as up to date")
         return None
 
-    def unmet(self, wants: Sequence[Want], halted: Callable[[], bool]) -> list[Unmet]:
+    def unmet(self, wants: Sequence[Want], halted: Callable[[], bool], *, going_on: bool) -> list[Unmet]:
         """Return the wants that nobody will meet; what is missing is said, and given a moment to come.
 
-        What was there and vanished, and what the user wants to wait for, is left to the tasks' own turn.
+        What was there and vanished, and what the user wants to wait for, is left to the tasks' own turn;
+        so is everything in a run that goes on after failures.
         """
         try:
             backend = self.started()
@@ -105,10 +106,12 @@ class Place:
             return []  # said when the first task is sent
         began = time.monotonic()
         lacking = self._lacking(wants)
-        if lacking and backend.name != "local":
+        if backend.name != "local" or going_on:
             for each in lacking:
                 self._say(f"{each.text}; needed by {each.want.names}")
-        while any(not each.vanished for each in lacking) and not self.patience.told and not halted():
+        if going_on or self.patience.told:
+            return []
+        while any(not each.vanished for each in lacking) and not halted():
             until = self.patience.until(began)
             if until is not None and time.monotonic() >= until:
                 return [each for each in lacking if not each.vanished]

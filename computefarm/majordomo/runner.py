@@ -135,8 +135,8 @@ class FarmRunner(Judge):
         every, recorded = self.always_execute, self.dep_manager.backend.in_
         wants = certain(names, self._tasks, self._farm, lambda name: every or not recorded(name))
         failures = self._flights.unmet(wants) if wants else []
-        if self.continue_ or not failures:
-            return  # what is missing has been said; the others run, and these fail at their turn
+        if not failures:
+            return
         for task, fail in failures:
             self.reporter.add_failure(task, fail)
             self.watching.not_run(task.name, Outcome.FAILED, fail.message, self.capability(task))
