@@ -12,7 +12,7 @@ journal (*lineage*) is told what is in hand, whichever epoch it came from; anoth
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from typing import assert_never
 
 import msgspec
@@ -60,6 +60,8 @@ from computefarm.messages import (
 from .beats import LEASE_BEATS, RESEND_BEATS
 from .held_results import RESULT_HOLD_S as RESULT_HOLD_S
 from .held_results import HeldResults, Name
+from .room import Room
+from .seen import Seen
 from .worker_commands import LetGo as LetGo
 from .worker_commands import Quit as Quit
 from .worker_commands import Recall as Recall
@@ -69,9 +71,6 @@ from .worker_commands import Start as Start
 from .worker_commands import Stop as Stop
 from .worker_commands import Upload as Upload
 from .worker_commands import WorkerCommand as WorkerCommand
-
-REMEMBERED = 4096
-"""Attempts of the past that a late copy of their `Run` cannot start again."""
 
 
 class WorkerSession:
@@ -107,14 +106,13 @@ class WorkerSession:
         self._heard_at = now
         self._backlog: deque[Run] = deque()
         self._hand: dict[Name, Run] = {}
-        self._used = 0
-        self._wide = 0
+        self._room = Room(slots, ahead)
         self._begun: set[Name] = set()
         self._stopped: set[Name] = set()
         self._orphans: dict[Name, Run] = {}
         self._results = HeldResults(result_hold_s)
         self._resend_at = now
-        self._seen: OrderedDict[tuple[TaskKey, int, str], None] = OrderedDict()
+        self._seen = Seen()
 
     # --- what the shell reports -----------------------------------------------------------------------
 
@@ -339,19 +337,16 @@ class WorkerSession:
         self._orphans.update(self._hand)
         self._hand.clear()
         self._begun.clear()
-        self._used = self._wide = 0
+        self._room.clear()
         reason = "the manager was started anew and does not know this task"
         return [Stop(run.key, run.attempt, reason) for run in self._orphans.values()]
 
     def _run(self, run: Run, now: float) -> list[WorkerCommand]:
         if not run.epoch:
             run = msgspec.structs.replace(run, epoch=self.epoch)
-        name = (run.key, run.attempt, run.epoch)
-        if not self._welcome or run.epoch != self.epoch or name in self._seen:
+        here = self._welcome and run.epoch == self.epoch
+        if not (here and self._seen.add(run.key, run.attempt, run.epoch)):
             return []
-        self._seen[name] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
         if self.draining or self.held:
             return self._say(Declined(run.key, run.attempt, self.held or "draining"), now=now)
         self._backlog.append(run)
@@ -374,7 +369,7 @@ class WorkerSession:
             return [Stop(halt.key, halt.attempt, halt.reason)]
         if held is not None and held.epoch == epoch:
             return self._say(held, now=now)
-        self._seen[halt.key, halt.attempt, epoch] = None
+        self._seen.add(halt.key, halt.attempt, epoch)
         return self._say(Declined(halt.key, halt.attempt, "not here", epoch=halt.epoch), now=now)
 
     def _refused(self, message: Disconnect, now: float) -> list[WorkerCommand]:
@@ -384,34 +379,23 @@ class WorkerSession:
         return [Quit(message.text, message.code)]
 
     def _release(self, name: Name, run: Run) -> None:
-        self._used -= run.cpus
-        self._wide -= run.cpus > 1
+        self._room.give(run)
         self._begun.discard(name)
         self._stopped.discard(name)
 
     def _next(self, now: float) -> list[WorkerCommand]:
         """Start what fits, first come first served, or quit when a drained worker has nothing left to do."""
         commands: list[WorkerCommand] = []
-        while self._backlog and self._welcome and self._fits(self._backlog[0]):
+        while self._backlog and self._welcome and self._room.fits(self._backlog[0], self._orphans.values()):
             name = (self._backlog[0].key, self._backlog[0].attempt)
             if name in self._orphans or name in self._hand or name in self._results.entries:
                 break  # a new manager may use a number again; two of one name could not be told apart
             run = self._backlog.popleft()
             self._hand[run.key, run.attempt] = run
-            self._used += run.cpus
-            self._wide += run.cpus > 1
+            self._room.take(run)
             commands.append(Start(run))
         if self.draining and not (self._backlog or self._hand or self._orphans or self._results):
             if self._welcome:
                 commands += self._say(Goodbye("drained"), now=now)
             commands.append(Quit("drained"))
         return commands
-
-    def _fits(self, run: Run) -> bool:
-        """An orphan still occupies its slots; a task wider than the worker runs alone."""
-        orphans = [orphan.cpus for orphan in self._orphans.values()]
-        used = self._used + sum(orphans)
-        # The shell's queue counts tasks, not slots: it is used only while the two are the same.
-        narrow = run.cpus == 1 and not self._wide and max(orphans, default=1) == 1
-        room = self.slots + self.ahead if narrow else self.slots
-        return used == 0 or used + run.cpus <= room

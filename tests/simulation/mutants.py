@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from computefarm.core import accept, members, restoring, tables, worker
+from computefarm.core import accept, members, restoring, room, tables, worker
 from computefarm.core.commands import Send
 from computefarm.core.entries import Ended, Started
 from computefarm.core.state import TaskState
@@ -100,22 +100,19 @@ def leaked_slots(patch: pytest.MonkeyPatch) -> None:
     sound = worker.WorkerSession._release
 
     def release(self, name, run):
-        used = self._used
+        used = self._room.used
         stopped = name in self._stopped
         sound(self, name, run)
-        self._used = used if stopped else self._used
+        if stopped:
+            self._room.used = used
 
     patch.setattr(worker.WorkerSession, "_release", release)
 
 
 def uncounted_orphans(patch: pytest.MonkeyPatch) -> None:
     """A worker does not count what an earlier manager gave it and what still ends."""
-
-    def fits(self, run):
-        room = self.slots + self.ahead if run.cpus == 1 and not self._wide else self.slots
-        return self._used == 0 or self._used + run.cpus <= room
-
-    patch.setattr(worker.WorkerSession, "_fits", fits)
+    sound = room.Room.fits
+    patch.setattr(room.Room, "fits", lambda self, run, orphans: sound(self, run, ()))
 
 
 MUTANTS: dict[str, Plant] = {

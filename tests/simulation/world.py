@@ -126,7 +126,7 @@ class World:
             "wanted": core._wants._wanted,
             "sent ahead": core._dispatch._ahead,
             "slots taken": {w.name: w.used for w in tables.workers.values() if w.used},
-            "slots taken at workers": {w.name: 1 for w in self.workers if w.alive and w.session._used},
+            "slots taken at workers": {w.name: 1 for w in self.workers if w.alive and w.session._room.used},
             "live charges": {h.host: 1 for h in tables.hosts.values() if h.ledger.live},
             "held messages": self.manager.held,
             "attempts": {w.name: 1 for w in self.workers if w.hands},
