@@ -87,8 +87,9 @@ def data_faults(globs: Mapping[str, list[str]], root: Path) -> list[str]:
 
 def all_entry_points() -> dict[str, str]:
     described = project()["project"]
-    groups = [described["scripts"], *described["entry-points"].values()]
-    return {name: value for group in groups for name, value in group.items()}
+    groups = {"console_scripts": described["scripts"], **described["entry-points"]}
+    # A worker and a line parser may have one name.
+    return {f"{group}: {name}": value for group, points in groups.items() for name, value in points.items()}
 
 
 def test_the_package_list_is_what_lies_on_disk() -> None:
@@ -115,7 +116,7 @@ def test_every_entry_point_names_something() -> None:
 def test_the_installed_entry_points_are_those_of_the_project() -> None:
     installed = metadata.distribution("computefarm").entry_points
 
-    assert {point.name: point.value for point in installed} == all_entry_points()
+    assert {f"{point.group}: {point.name}": point.value for point in installed} == all_entry_points()
     for point in metadata.entry_points(group="computefarm.workers"):
         if point.dist is not None and point.dist.name == "computefarm":
             assert point.load()().name == point.name
