@@ -81,7 +81,7 @@ def decoder(r: float) -> Decoder:
 
 
 def decode(stream: bytes, r: float, most: int, enough: int) -> list[int]:
-    """Return the symbols of a stream, or the first `enough`; raises `Damaged` when there are more than `most`."""
+    """Return the symbols of a stream, or its first `enough`; raises `Damaged` beyond `most`."""
     value = int.from_bytes(stream, "little")
     left = value.bit_length() - 1
     if left < 2 * LOG:

@@ -200,6 +200,8 @@ class Plot:
         self._uncompressed()
         k, plot_id = self.header.k, self.header.plot_id
         xs = [x for entry in self._below(position) for x in self._pair(1, entry)]
+        if max(xs) >> k:
+            raise self._damaged(f"entry {position} of table 6 leads to an x of more than {k} bits")
         row = [(plain.f1(plot_id, k, x), x, [x]) for x in xs]
         for table in range(2, 8):
             above = []
@@ -218,7 +220,7 @@ class Plot:
         width = (self.header.k + 7) // 8
         seconds = self._ascending(c2, max(0, c3 - c2) // width)
         at = max(0, bisect_right(seconds, f7) - 1) * CHECKPOINT
-        firsts = self._ascending(c1 + at * width, min(CHECKPOINT, (c2 - c1) // width - at))
+        firsts = self._ascending(c1 + at * width, max(0, min(CHECKPOINT, (c2 - c1) // width - at)))
         place = bisect_right(firsts, f7) - 1
         return (at + place, firsts[place]) if place >= 0 else (-1, 0)
 
@@ -267,6 +269,8 @@ class Plot:
         return (int.from_bytes(data, "big") >> (7 - last % 8)) & ((1 << width) - 1)
 
     def _read(self, offset: int, size: int, *, short: bool = False) -> bytes:
+        if size < 0 or not 0 <= offset < self.header.size:
+            raise self._damaged(f"it points to byte {offset} of {self.header.size}")
         try:
             self._file.seek(offset)
             data = self._file.read(size)

@@ -1,0 +1,60 @@
+"""A kernel that is compiled once for all tests, and fresh plots."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from computefarm.worker_api.kernel import Context
+
+
+@pytest.fixture(scope="session")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    pytest.importorskip("numba", reason="the recompute kernels need numba (pip install '.[recompute]')")
+    return Context(cache=str(tmp_path_factory.mktemp("kernels")))
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep what a C library prints from the terminal."""
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
+
+
+@pytest.fixture(scope="session")
+def chiapos() -> Any:
+    return pytest.importorskip("chiapos", reason="the oracle is the chiapos wheel (Linux x86-64 only)")
+
+
+@pytest.fixture(scope="session", params=[18, 20])
+def plot(request: pytest.FixtureRequest, chiapos: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a plot with an id that nobody has seen."""
+    folder = str(tmp_path_factory.mktemp("plots"))
+    with silent():
+        chiapos.DiskPlotter().create_plot_disk(
+            folder,
+            folder,
+            folder,
+            "fresh.plot",
+            request.param,
+            b"memo",
+            secrets.token_bytes(32),
+            11,
+            0,
+            4000,
+            2,
+            False,
+        )
+    return Path(folder) / "fresh.plot"

@@ -1,0 +1,69 @@
+"""The reader of plots against chiapos' prover, and on files that are no plots."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from computefarm.worker_api.kernel import BadRequest
+from computefarm.worker_api.plot import open_plot
+from computefarm.workers.recompute.plot.header import PlotError
+
+
+def test_the_proofs_of_a_fresh_plot(plot: Path, chiapos: Any) -> None:
+    prover = chiapos.DiskProver(str(plot))
+    found = 0
+    with open_plot(plot) as reader:
+        while found < 12:
+            challenge = secrets.token_bytes(32)
+            qualities = prover.get_qualities_for_challenge(challenge)
+            proofs = [prover.get_full_proof(challenge, n) for n in range(len(qualities))]
+            assert sorted(reader.qualities(challenge)) == sorted(qualities)
+            assert sorted(reader.proofs(challenge)) == sorted(proofs)
+            found += len(proofs)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "no plot"),
+        (b"hello world, this is a text", "no plot"),
+        (b"PLOT", "ends within its header"),
+        (b"PLOT\x03\0\0\0" + bytes(200), "Gigahorse"),
+        (b"Proof of Space Plot" + bytes(32) + b"\x20\0\x04v2.0" + bytes(200), "Gigahorse"),
+        (b"PLOT\x02\0\0\0" + bytes(32) + b"\x20\0\0\x01\0\0\0\x15" + bytes(200), "C21"),
+        (b"PLOT\x02\0\0\0" + bytes(32) + b"\x63\0\0\0\0\0\0" + bytes(200), "k is 99"),
+    ],
+)
+def test_what_is_no_readable_plot_is_refused(tmp_path: Path, content: bytes, word: str) -> None:
+    path = tmp_path / "x.plot"
+    path.write_bytes(content)
+
+    with pytest.raises(BadRequest, match=word):
+        open_plot(path)
+
+
+def test_a_plot_that_is_cut_off(plot: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.plot"
+    path.write_bytes(plot.read_bytes()[:1_000_000])
+
+    with pytest.raises(BadRequest, match="damaged or cut off"):
+        open_plot(path)
+    with pytest.raises(BadRequest, match="No such file"):
+        open_plot(tmp_path / "absent.plot")
+
+
+def test_a_plot_whose_parks_are_garbage(plot: Path, tmp_path: Path) -> None:
+    content = bytearray(plot.read_bytes())
+    content[1000:-1000] = secrets.token_bytes(len(content) - 2000)
+    path = tmp_path / "garbage.plot"
+    path.write_bytes(content)
+
+    with open_plot(path) as reader:
+        for _ in range(20):
+            with contextlib.suppress(PlotError):
+                assert reader.proofs(secrets.token_bytes(32)) == []
