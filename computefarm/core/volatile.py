@@ -65,6 +65,12 @@ class Ticket(msgspec.Struct, eq=False):
     """Its place in the queue: clients take turns."""
 
     @property
+    def about(self) -> str:
+        """Return what it asks, for people."""
+        sizes = (f"{name}={value}" for name, value in self.request.sizes)
+        return " ".join((self.request.kernel, *sizes))[:255]
+
+    @property
     def until(self) -> float:
         """Return when nobody waits for it any more."""
         return max(asker.until for asker in self.askers)
@@ -179,7 +185,8 @@ class Volatile:
     def servers(self, now: float) -> tuple[ServerStatus, ...]:
         """Return how the workers do that answer requests."""
         self._meet()
-        return tuple(self._servers[name].status(now) for name in sorted(self._servers))
+        here = sorted(self._servers.keys() & self._tables.workers.keys())
+        return tuple(self._servers[name].status(now) for name in here)
 
     # --- tickets --------------------------------------------------------------------------------------
 
@@ -276,6 +283,7 @@ class Volatile:
                 f"no answer within {waited_ms:.0f} ms: {self._story(ticket, now)}",
                 queue_ms=((ticket.given_at or now) - ticket.queued_at) * 1000.0,
                 attempts=len(ticket.tried),
+                about=ticket.about,
             )
             self._tables.say(asker.peer, reply, now)
         if over and not ticket.askers:

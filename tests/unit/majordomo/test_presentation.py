@@ -63,7 +63,9 @@ FAILED = TaskRow(
 def test_status_json_has_every_promised_field_under_its_name() -> None:
     found = status_json(STATUS, "tcp://127.0.0.1:1")
 
-    assert list(found) == ["farm", "address", "version", "uptime_s", "hosts", "workers", "tasks", "journal"]
+    assert list(found) == [
+        "farm", "address", "version", "uptime_s", "hosts", "workers", "tasks", "journal", "requests",
+    ]  # fmt: skip
     [host], [worker] = found["hosts"], found["workers"]
     promised = [
         "host",
