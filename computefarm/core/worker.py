@@ -92,7 +92,6 @@ class WorkerSession:
     ) -> None:
         self.name = name
         self.slots = slots
-        self.ahead = ahead
         self.epoch = ""
         self.lineage = ""
         self.draining = False

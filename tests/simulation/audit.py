@@ -205,7 +205,7 @@ class Audit:
     def takes(self, worker: WorkerNode, run: Run) -> None:
         """A worker takes an attempt in hand, beside others that may be orphans of an earlier manager."""
         held = sum(execution.run.cpus for execution in worker.hands.values())
-        room = worker.slots + worker.session.ahead
+        room = worker.slots + worker.session._room.ahead
         self.demand(not held or held + run.cpus <= room, "%s is overfull: %d and %s", worker.name, held, run)
 
     def begins(self, worker: WorkerNode, run: Run) -> None:
