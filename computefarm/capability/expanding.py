@@ -157,7 +157,8 @@ def inside(what: str, path: str, key: str = "") -> str:
     plain = posixpath.normpath(path) if path else ""
     if not path or plain == "." or plain.startswith("/") or plain.split("/", 1)[0] == "..":
         raise ActionError(f"{what} is {path!r}: expected a path inside the project", key=key)
-    if plain.startswith("-"):
+    # In any part: a template may take a path's name or stem alone.
+    if plain.startswith("-") or "/-" in plain:
         raise ActionError(f"{what} is {path!r}: a program would take it for an option", key=key)
     if plain.startswith("@"):
         raise ActionError(f"{what} is {path!r}: a program would take it for a file of options", key=key)

@@ -65,6 +65,7 @@ def test_its_own_actions_are_done() -> None:
         ({"values": b'{"source":"a.c","object":"/etc/x"}'}, "inside the project"),
         ({"values": b'{"source":"-fplugin=x.c","object":"x"}'}, "for an option"),
         ({"values": b'{"source":"@options","object":"x"}'}, "file of options"),
+        ({"values": b'{"source":"a/-B.c","object":"x"}'}, "for an option"),
         ({"values": b'{"source":"a.c","object":"x","flags":["-wrapper","sh"]}'}, "anything"),
         ({"values": b'{"source":"a.c","object":"x","flags":{"a":1}}'}, "expected"),
         ({"env": (("LD_PRELOAD", "./evil.so"),)}, "LD_PRELOAD"),
