@@ -17,12 +17,17 @@ from .world import World
 ENOUGH = 1000
 """Worlds in which a planted bug must be found."""
 
+FIRST = {"uncounted-orphans": 160}
+"""Where to begin to look for what is found by one world in hundreds."""
+
 LOOK = 100
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_planted_bug_is_found(mutant: str) -> None:
-    assert any(fault_of(seed, mutant=mutant) for seed in range(ENOUGH)), f"{mutant} survives {ENOUGH} worlds"
+    seeds = range(FIRST.get(mutant, 0), ENOUGH)
+
+    assert any(fault_of(seed, mutant=mutant) for seed in seeds), f"{mutant} survives {len(seeds)} worlds"
 
 
 @pytest.mark.slow
