@@ -289,6 +289,8 @@ class ClientService:
             self._observer.link(False, event.text)
 
     def _heard(self, message: FromManager) -> None:
+        if self._linked:
+            self._down_since = None
         if isinstance(message, LogPage) and message.number in self._pages:
             self._pages.pop(message.number)[1](message)
         if isinstance(message, Welcome):
@@ -340,8 +342,9 @@ class ClientService:
             case Rejected():
                 self._observer.broken(Refused(event.text))
             case Silent():
-                self._down_since = None
-                self._observer.broken(_unreachable(event.seconds))
+                # Perhaps it starts again on a busy machine: the same patience as with one that is away.
+                if self._down_since is None:
+                    self._down_since = self._clock() - event.seconds
             case Accepted():
                 pass  # written down: `unaccepted` of the session counts
             case Want():
