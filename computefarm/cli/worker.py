@@ -13,14 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import msgspec
 import zmq
 
 from computefarm import __version__
-from computefarm.capability import Capability, lending
-from computefarm.catalogue import PACKAGED, Catalogue, Probed, probe_all
+from computefarm.catalogue import Catalogue
 from computefarm.core.versions import satisfies
 from computefarm.errors import FarmError, NothingOffers, Refused, UsageError
 from computefarm.home import Home, hostname
@@ -33,7 +31,6 @@ from computefarm.services.equip import (
     Toolbox,
     probe_offers,
     registration,
-    restricted,
     store_root,
     task_facts,
     usable_cores,
@@ -50,6 +47,7 @@ from computefarm.store.layout import PrivateDirs
 from computefarm.transport.farms import Access, find_access
 from computefarm.transport.invitation import join
 
+from .probing import probe, what_is_lent
 from .process import Parser, Signals, fail, quiet_garbage_collector, registered, set_up_logging, wait_for_farm
 from .serving import own_manager
 
@@ -81,7 +79,7 @@ def main() -> int:
         if arguments.command == "drain":
             return _end(home, arguments.name, DRAIN, "draining: it ends when its tasks have ended")
         if arguments.probe:
-            return _probe(home, arguments.capability, only_actions=arguments.only_actions)
+            return probe(home, _requirements(arguments.capability), only_actions=arguments.only_actions)
         return _work(arguments, home, load_settings({"farm": arguments.farm}, os.environ, home))
     except FarmError as error:
         return fail(error, PROGRAM)
@@ -138,41 +136,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # --- looking ------------------------------------------------------------------------------------------
-
-
-def _probe(home: Home, wanted: list[str], *, only_actions: bool) -> int:
-    """Print for each capability what would be offered, or everything that is missing."""
-    catalogue = Catalogue.load(home)
-    asked = _requirements(wanted)
-    chosen = [catalogue.get(name) for name in (asked or catalogue.names())]
-    for capability, probed in zip(chosen, probe_all(chosen, os.environ, cache=home.cache), strict=True):
-        constraint = asked.get(capability.capability, "")
-        if probed.offer is not None and constraint and not satisfies(probed.offer.version, constraint):
-            probed = Probed(
-                probed.capability,
-                None,
-                (f"this is {probed.offer.version}, not {constraint}",),
-                probed.passed_over,
-            )
-        for line in _probed(capability, restricted(probed, capability) if only_actions else probed):
-            print(line)
-    return 0
-
-
-def _probed(capability: Capability, probed: Probed) -> Iterator[str]:
-    offer = probed.offer
-    if offer is None:
-        yield f"{probed.capability}: no"
-        yield from (f"    {text}" for text in probed.missing)
-    else:
-        tags = " ".join(f"{key}={value}" for key, value in offer.tags)
-        yield f"{probed.capability}: {offer.version}  fingerprint {offer.fingerprint}  {tags}".rstrip()
-        yield from (f"    passed over: {text}" for text in probed.passed_over)
-        if capability.actions:
-            does = [label.partition(":")[0] for label in offer.actions] or list(capability.actions)
-            yield f"    {'only' if offer.actions else 'actions'}: {', '.join(does)}"
-    if not capability.source.startswith(PACKAGED) or " and " in capability.source:
-        yield f"    described by {capability.source}"
 
 
 def _end(home: Home, name: str, number: signal.Signals, done: str) -> int:
@@ -285,21 +248,13 @@ def _offers(catalogue: Catalogue, wanted: list[str], home: Home, *, only_actions
             good.append(offer)
             log.info("offering %s %s (fingerprint %s)", offer.capability, offer.version, offer.fingerprint)
             if only_actions:
-                _say_what_is_lent(catalogue, offer)
+                log.info("%s", what_is_lent(catalogue.get(offer.capability), offer))
     if not good:
         raise NothingOffers(
             f"this machine can offer nothing of: {', '.join(wanted)}",
             hint=f"{PROGRAM} --probe{' --only-actions' if only_actions else ''}    # says why",
         )
     return good
-
-
-def _say_what_is_lent(catalogue: Catalogue, offer: Offer) -> None:
-    """Tell the owner what others may have done here, and what not."""
-    lent = ", ".join(label.partition(":")[0] for label in offer.actions)
-    kept = ", ".join(lending.kept(catalogue.get(offer.capability)))
-    rest = f"; not {kept}, which would run code of the task's own" if kept else ""
-    log.info("of %s only: %s%s", offer.capability, lent, rest)
 
 
 def _access(arguments: argparse.Namespace, home: Home, settings: Settings) -> Access:
