@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -196,8 +195,3 @@ class Spill:
                     path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 run.rmdir()
-
-
-def forget_all(folder: Path) -> None:
-    """Remove everything that was kept."""
-    shutil.rmtree(folder, ignore_errors=True)
