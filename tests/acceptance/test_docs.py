@@ -23,7 +23,7 @@ import pytest
 from doit.cmd_base import DodoTaskLoader
 
 from computefarm import capability
-from computefarm.cli import monitor, taskmanager, worker
+from computefarm.cli import monitor, recompute, taskmanager, worker
 from computefarm.majordomo.app import LATER, MajorDomo
 from computefarm.majordomo.argv import DODO_COMMANDS
 from computefarm.settings import SETTINGS
@@ -208,7 +208,7 @@ def test_every_option_of_majordomo_is_described() -> None:
     assert common <= doit_commands()["list"]
 
 
-@pytest.mark.parametrize("program", [taskmanager, worker, monitor], ids=lambda module: module.PROGRAM)
+@pytest.mark.parametrize("program", [taskmanager, worker, monitor, recompute], ids=lambda module: module.PROGRAM)
 def test_every_option_of_the_other_programs_is_described(program: Any) -> None:
     for prog, options in parsers(program._parser()):
         assert described_options(prog) == options, prog
