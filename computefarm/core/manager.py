@@ -316,8 +316,7 @@ class TaskManager:
     def _turn(self, now: float) -> list[Command]:
         """Place, ask and tell what has become possible, and return all commands."""
         self._now = now
-        if not self._tables.holding(now):
-            self._dispatch.run(now)
+        self._dispatch.run(now)
         self._volatile.settle(now)
         self._wants.say(now)
         self._report.push_offers(now)
