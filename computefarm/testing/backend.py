@@ -56,6 +56,8 @@ class ScriptedBackend:
         self.name = name
         self.pools = tuple(pools)
         self.settled = True
+        self.gone: tuple[Pool, ...] = ()
+        """What was offered earlier; what is neither offered nor gone ends a run before it begins."""
         self.submitted: dict[int, Submission] = {}
         self.cancelled: list[tuple[tuple[int, ...], str]] = []
         self.closed = False
@@ -74,7 +76,8 @@ class ScriptedBackend:
 
     def offers(self, capability: str) -> Offered:
         """Return the scripted pools."""
-        return Offered(tuple(p for p in self.pools if p.offer.capability == capability), self.settled)
+        pools = tuple(pool for pool in self.pools if pool.offer.capability == capability)
+        return Offered(pools, self.settled, gone=self.gone)
 
     def submit(self, submissions: Sequence[Submission]) -> None:
         """Keep them, and let the script react to each."""

@@ -419,7 +419,7 @@ def test_output_too_long_to_be_kept_is_an_error_not_a_guess(bench: Bench) -> Non
 def test_a_task_sent_while_nobody_offered_learns_who_ran_it(bench: Bench) -> None:
     Path("in").write_text("in")
     offered = pool(Offer("gcc", "12.2.0", "f12"))
-    bench.backend.pools = ()
+    bench.backend.pools, bench.backend.gone = (), (offered,)
 
     def script(backend: ScriptedBackend, submission: Submission) -> None:
         backend.report(Offered((offered,), True))
