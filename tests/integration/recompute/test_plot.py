@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from computefarm.workers.recompute.plot.header import PlotError
 
 from computefarm.worker_api.kernel import BadRequest
 from computefarm.worker_api.plot import open_plot
-from computefarm.workers.recompute.plot.header import PlotError
 
 
 def test_the_proofs_of_a_fresh_plot(plot: Path, chiapos: Any) -> None:
