@@ -48,6 +48,7 @@ class Dealers:
         return made
 
     def close(self) -> None:
+        """Hang up; harmless when repeated."""
         for one in self._made:
             one.close()
         self._context.term()
@@ -64,7 +65,7 @@ def test_no_key(place: Any, dealers: Dealers) -> None:
     place.build()
     before = len(place.log())
     dealers().send_multipart([HEADER, BEAT])
-    place.logged(r"refused a connection at 127\.0\.0\.1: no ComputeFarm connection", before)
+    place.logged(r"refused a connection( at 127\.0\.0\.1)?: no ComputeFarm connection", before)
 
 
 def test_unknown_key(place: Any) -> None:
@@ -96,13 +97,19 @@ class Tap:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         self._far = port
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         near, _ = self._server.accept()
         far = socket.create_connection(("127.0.0.1", self._far))
-        threading.Thread(target=self._carry, args=(far, near, None), daemon=True).start()
-        self._carry(near, far, self.recorded)
+        with near, far:
+            back = threading.Thread(target=self._carry, args=(far, near, None), daemon=True)
+            back.start()
+            self._carry(near, far, self.recorded)
+            with contextlib.suppress(OSError):
+                far.shutdown(socket.SHUT_RDWR)
+            back.join()
 
     @staticmethod
     def _carry(source: socket.socket, target: socket.socket, keep: bytearray | None) -> None:
@@ -114,6 +121,7 @@ class Tap:
 
     def close(self) -> None:
         self._server.close()
+        self._thread.join(10)
 
 
 def test_a_recorded_session_played_again(place: Any, dealers: Dealers) -> None:
@@ -135,8 +143,9 @@ def test_a_recorded_session_played_again(place: Any, dealers: Dealers) -> None:
                 answer += data
 
     # The manager's own handshake is a new one each time, so the recorded answer to it is worth nothing.
-    place.logged(r"refused a connection at 127\.0\.0\.1: no ComputeFarm connection", before)
+    place.logged(r"refused a connection( at 127\.0\.0\.1)?: no ComputeFarm connection", before)
     assert b"worth recording" not in tap.recorded
+    dealers.close()
     tap.close()
 
 
