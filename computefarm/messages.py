@@ -520,7 +520,7 @@ class Waiting(Message, frozen=True, tag="waiting"):
     need: Need
     obstacles: tuple[Obstacle, ...]
     offered: bool
-    """Some live worker meets capability, version, tags, fingerprint and size, and is only busy or held back."""
+    """Some live worker meets capability, version, tags, toolchain and size: it is only busy or held back."""
     ever: bool
     """Some worker did so since the manager started."""
 

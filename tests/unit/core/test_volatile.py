@@ -248,7 +248,7 @@ def test_a_request_waits_for_a_worker_to_come() -> None:
 def test_what_no_worker_can_do_is_refused_with_what_they_have() -> None:
     farm = (
         Farm()
-        .worker("w1", 1, offer("hash.search", **{"k": "18-32", "devices": "cpu"}), memory=1 << 30)
+        .worker("w1", 1, offer("hash.search", k="18-32", devices="cpu"), memory=1 << 30)
         .client()
     )
 
