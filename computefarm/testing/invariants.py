@@ -19,7 +19,7 @@ def check(manager: TaskManager) -> None:
             assert attempt.worker == worker.name
         width = sum(attempt.width for attempt in worker.running.values())
         assert worker.used == width, f"{worker.name} counts {worker.used} slots, {width} are taken"
-        # One that was sent ahead may begin before an older one is ready: our books are ahead of the worker then.
+        # One that was sent ahead may begin before an older one is ready: our books are ahead of it then.
         placed = sum(a.width for a in worker.running.values() if not (a.adopted or a.begun))
         assert placed <= worker.slots, f"{worker.name} was given {placed} of {worker.slots} slots"
         assert worker.gpus_used == sum(attempt.need.gpus for attempt in worker.running.values())
