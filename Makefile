@@ -36,8 +36,10 @@ demo: $(VENV)/.installed
 	@echo '--- $(DEMO)/build/lua'
 	@$(DEMO)/build/lua -e 'print(_VERSION .. ", built by ComputeFarm")'
 
+# Most tests wait for processes, so four at a time suit two cores. On a busy machine a test that drives processes may
+# miss its patience: it gets one more chance, and pytest says so (R); one that fails twice has failed.
 test: $(VENV)/.tested
-	$(PYTEST)
+	$(PYTEST) -q -n 4 --dist loadfile --reruns 1 --reruns-delay 2
 
 slow: $(VENV)/.tested
 	$(PYTEST) -x -m slow || test $$? -eq 5  # 5: there are none
