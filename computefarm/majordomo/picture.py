@@ -81,6 +81,10 @@ def nodes(
             node.capability = node.capability or capabilities.get(task.name, "")
         elif task.name == box and not task.has_subtask:
             node.group = True
+    # doit keeps files in sets: what follows from them comes in any order. As defined, it is always the same.
+    place = {_box(task, each): number for number, task in reversed(list(enumerate(tasks.values())))}
+    for node in found.values():
+        node.needs = dict.fromkeys(sorted(node.needs, key=lambda name: place.get(name, 0)))
     return found
 
 

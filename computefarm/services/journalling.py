@@ -18,7 +18,7 @@ from computefarm.core.commands import (
 from computefarm.core.entries import Ended, JournalEntry
 from computefarm.journal.tasks import TaskJournal, take_stock
 from computefarm.journal.writer import Report, Synced
-from computefarm.messages import Settled
+from computefarm.messages import Halt, Run, Settled
 from computefarm.transport.mailbox import Mailbox
 
 from .loop import Loop
@@ -49,6 +49,9 @@ class Journalling:
         """A heap: by the record that must be synced first, then as they came."""
         self._count = 0
         self._synced = 0
+        self._last = 0
+        """The number of the last record."""
+        self._works = True
 
     def attach(self, loop: Loop) -> None:
         """Start the journal's thread."""
@@ -74,6 +77,7 @@ class Journalling:
     def record(self, record: Record) -> None:
         """Have this written down."""
         self._records.append(record)
+        self._last = record.number
         if record.urgent and type(record.entry) is not Ended:
             # For an end only its worker waits, which has all the time: the next group will do.
             self._urgent = True
@@ -81,10 +85,14 @@ class Journalling:
     def hold(self, command: Send) -> bool:
         """Keep `command` until it may be said; return False when that is now.
 
-        Starts wait for nothing: a manager that is started again lets its workers come back before it places
-        anything, and they tell of attempts that the journal's lost tail told of.
+        An attempt is started only when that is written down: a manager that is started again then knows who
+        has it, and waits for that worker instead of giving the task to the first one that comes. But a disk
+        that fails stops nothing that was accepted.
         """
         after = command.after
+        if isinstance(command.message, Run | Halt) and self._works and self._last > self._synced:
+            after = self._last
+            self._urgent = True
         if after <= self._synced:
             return False
         if len(self._held) >= MOST and isinstance(command.message, Settled):
@@ -129,7 +137,19 @@ class Journalling:
                 case Synced(number=number):
                     self._release(number)
                 case JournalFailed() | JournalWorks():
+                    self._works = isinstance(report, JournalWorks)
                     self._learn(report)
+                    if not self._works:
+                        self._let_go()
+
+    def _let_go(self) -> None:
+        """Say what waits for nothing but the word that it was begun."""
+        held, self._held = sorted(self._held), []
+        for after, count, command in held:
+            if command.after > self._synced:
+                self._held.append((after, count, command))
+            else:
+                self._say(command)
 
     def _release(self, number: int) -> None:
         self._synced = number

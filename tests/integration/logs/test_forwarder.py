@@ -14,7 +14,7 @@ import pytest
 from computefarm.logs.window.forwarder import LONGEST, Forwarder
 
 
-def until(condition: Callable[[], bool], patience_s: float = 15.0) -> None:
+def until(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

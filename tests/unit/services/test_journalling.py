@@ -98,31 +98,46 @@ def test_a_promise_waits_for_its_record(bench: Bench) -> None:
     assert bench.it.held == 0
 
 
-def test_starts_and_halts_wait_for_nothing(bench: Bench) -> None:
+def test_an_attempt_is_started_only_when_that_is_written_down(bench: Bench) -> None:
     bench.record(1)
-    bench.record(2, urgent=True)
-    assert not bench.it.hold(RUN)
-    assert not bench.it.hold(HALT)
+    assert bench.it.hold(RUN)
+    bench.it.flush()
+    assert bench.journal.batches[-1][1], "somebody waits for it"
+    bench.record(2)
+    assert bench.it.hold(HALT), "it must not overtake what it halts"
+    bench.tell(Synced(2))
+    assert bench.said == [RUN, HALT]
 
 
-def test_a_disk_that_fails_stops_every_promise_and_nothing_else(bench: Bench) -> None:
+def test_a_halt_after_its_turn_hurries_what_it_waits_for(bench: Bench) -> None:
+    bench.record(1)
+    bench.it.flush()
+    assert bench.it.hold(HALT)
+    bench.it.flush()
+    assert bench.journal.batches == [([Record(1, Forgotten((1,)))], False), ([], True)]
+    bench.tell(Synced(1))
+    bench.journal.batches.pop()
+
+
+def test_a_disk_that_fails_stops_no_attempt_but_every_promise(bench: Bench) -> None:
     bench.record(1)
     bench.record(2, urgent=True)
+    assert bench.it.hold(RUN)
     assert bench.it.hold(PROMISE)
     bench.tell(JournalFailed("full"))
     assert bench.learned == [JournalFailed("full")]
-    assert bench.said == []
+    assert bench.said == [RUN]
     assert not bench.it.hold(RUN)
     bench.tell(Synced(2))
     bench.tell(JournalWorks())
-    assert bench.said == [PROMISE]
+    assert bench.said == [RUN, PROMISE]
     assert bench.learned[-1] == JournalWorks()
 
 
 def test_what_waits_for_a_peer_that_connects_anew_is_void(bench: Bench) -> None:
     bench.record(1)
     bench.record(2, urgent=True)
-    bench.it.hold(Send("worker-1", Settled(((1, 1),)), after=1))
+    bench.it.hold(RUN)
     bench.it.hold(PROMISE)
     bench.it.forget("worker-1")
     assert bench.it.held == 1
