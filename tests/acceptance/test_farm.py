@@ -104,8 +104,8 @@ def test_waiting_for_a_worker_on_purpose(farm: MakeFarm, project: MakeProject, u
     work.open()
     until(lambda: place.status()["uptime_s"] > SETTLED_S, "settled farm", place.logs)
     run = work.start(place.here, "--wait-workers", "10m")
-    until(lambda: "no worker offers shell" in work.said(), "word of the wait", work.said)
-    assert "waiting for up to 600 s" in work.said()
+    until(lambda: "no worker offers shell" in work.said(), "word of what is missing", work.said)
+    until(lambda: "waiting for up to 600 s" in work.said(), "word of the wait", work.said)
 
     [waiting] = place.here.json("why", "work", cwd=work.folder)["waiting"] or [{"reason": "nobody"}]
     assert waiting["reason"]
