@@ -18,6 +18,8 @@ import pytest
 
 from computefarm.host.processes import read_process
 
+from .clocks import wrong_clock as wrong_clock
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BIN = Path(sys.executable).parent

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.clocks import lie
 from tests.acceptance.conftest import Farm, wait_for
 
 from .conftest import PARTS, Build
@@ -139,28 +140,6 @@ def test_17_a_journal_that_is_damaged_in_the_middle(
 
 
 # --- the clock ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the library that lies about the time of day."""
-    if shutil.which("gcc") is None:
-        pytest.skip("CLOCKS NOT TESTED: the library that bends them needs gcc, which is not installed")
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = Path(__file__).parent / "clock.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
-    clock = library.with_suffix(".offset")
-    clock.write_text("-3600")
-    told = subprocess.run(
-        ["date", "+%s"], env=lie(library, clock), capture_output=True, text=True, check=True
-    ).stdout
-    assert abs(int(told) + 3600 - time.time()) < 60, "the lie is believed"
-    return library
-
-
-def lie(library: Path, clock: Path) -> dict[str, str]:
-    """Return the environment of a process whose wall clock is wrong by what the file says."""
-    return {"LD_PRELOAD": str(library), "WRONG_CLOCK": str(clock)}
 
 
 def test_18_clocks_that_differ_and_jump(
