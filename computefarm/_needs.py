@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
 
 from computefarm.errors import UsageError
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .needs import KEY, Checked, needs
 
@@ -76,6 +76,5 @@ def _checked(farm: Any) -> dict[str, Any]:
 
 
 def _unknown(key: str) -> str:
-    near = get_close_matches(key, Needs.__struct_fields__, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(key, Needs.__struct_fields__, QUOTED)
     return f"meta['farm'] has an unknown key {key!r}: expected {', '.join(Needs.__struct_fields__)}{guess}"

@@ -14,7 +14,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from difflib import get_close_matches
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +25,7 @@ from computefarm.capability import Capability, Command, Probe, Variant, VersionP
 from computefarm.errors import CapabilityError, FarmError, UsageError
 from computefarm.home import Home
 from computefarm.messages import Offer
+from computefarm.spelling import QUOTED, did_you_mean
 
 FOLDER = "capabilities"
 PACKAGED = "computefarm.capabilities"
@@ -76,8 +76,7 @@ class Catalogue:
         """Return the capability called `name`; raise `UsageError` with the nearest names."""
         if name in self._by_name:
             return self._by_name[name]
-        near = get_close_matches(name, self.names(), n=3)
-        guess = f"; did you mean {' or '.join(repr(other) for other in near)}?" if near else ""
+        guess = did_you_mean(name, self.names(), QUOTED, most=3)
         raise UsageError(
             f"no capability file describes {name!r}; there are: {', '.join(self.names()) or 'none'}{guess}"
         )

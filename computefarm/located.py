@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from computefarm.errors import UsageError
+from computefarm.spelling import did_you_mean
 
 MAX_DEPTH = 20
 """Levels of nesting; nothing we read needs more."""
@@ -92,8 +92,7 @@ class Located:
             known = tuple(known)
             for key, child in self.value.items():
                 if key not in known:
-                    near = get_close_matches(key, known, n=1)
-                    guess = f"; did you mean `{near[0]}`?" if near else ""
+                    guess = did_you_mean(key, known)
                     raise child.error(f"unknown key, expected one of {', '.join(known)}{guess}")
         for key in required:
             if key not in self.value:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from computefarm.located import Located
-from computefarm.quantities import parse_duration, parse_size
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .actions import BUILT_IN, KINDS, RESERVED, ActionError, Argv, NamedAction, Parameter, Spread, When, Word
 from .expanding import checked, names_in
+from .values import duration_of, env_of, pattern_of, size_of
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*", re.ASCII)
 PARAMETER = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
@@ -55,11 +55,11 @@ def _action(name: str, value: Located, variants: tuple[str, ...]) -> NamedAction
         inputs=inputs,
         outputs=outputs,
         depfile=depfile,
-        env=_env(fields["env"]) if "env" in fields else (),
+        env=env_of(fields["env"]) if "env" in fields else (),
         cpus=fields["cpus"].whole(least=1) if "cpus" in fields else 0,
-        memory=_size(fields["memory"]) if "memory" in fields else 0,
+        memory=size_of(fields["memory"]) if "memory" in fields else 0,
         gpus=fields["gpus"].whole() if "gpus" in fields else 0,
-        timeout_s=_duration(fields["timeout"]) if "timeout" in fields else 0.0,
+        timeout_s=duration_of(fields["timeout"]) if "timeout" in fields else 0.0,
         logs=fields["logs"].text() if "logs" in fields else "",
         summary=fields["summary"].text() if "summary" in fields else "",
         runs_code=fields["runs_code"].flag() if "runs_code" in fields else False,
@@ -174,8 +174,7 @@ def _check_use(
         if name in RESERVED:
             raise place.error(f"{name!r} already means something in every task; choose another name")
         if name not in spread and name not in files:
-            near = get_close_matches(name, [*spread, *files], n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
+            guess = did_you_mean(name, [*spread, *files], QUOTED)
             raise place.error(f"nothing uses the parameter {name!r}{guess}")
         if spread.get(name) and not parameter.many:
             raise place.error(f"{{{name}...}} splices a list in, but {name!r} is a {parameter.kind}")
@@ -208,9 +207,9 @@ def _parameter(
         kind=kind,
         required=default is None,
         choices=fields["choices"].texts() if "choices" in fields else (),
-        match=_pattern(fields["match"]) if "match" in fields else "",
+        match=pattern_of(fields["match"]) if "match" in fields else "",
         summary=fields["summary"].text() if "summary" in fields else "",
-        lent=_pattern(fields["lent"]) if "lent" in fields else "",
+        lent=pattern_of(fields["lent"]) if "lent" in fields else "",
     )
     if default is None:
         return parameter
@@ -220,9 +219,9 @@ def _parameter(
 def _kind(value: Located) -> str:
     text = value.text()
     if text not in KINDS:
-        near = get_close_matches(text, KINDS, n=1)
-        guess = f"; did you mean `{near[0]}`?" if near else ""
-        raise value.error(f"expected one of {', '.join(KINDS)}, got {text!r}{guess}")
+        raise value.error(
+            f"expected one of {', '.join(KINDS)}, got {text!r}{did_you_mean(text, KINDS)}"
+        )
     return text
 
 
@@ -250,15 +249,6 @@ def _default(parameter: Parameter, value: Located) -> Any:
         raise value.error(str(error)) from error
 
 
-def _pattern(value: Located) -> str:
-    text = value.text()
-    try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise value.error(f"{text!r} is not a regular expression: {error}") from error
-    return text
-
-
 # --- the rest -----------------------------------------------------------------------------------------
 
 
@@ -266,31 +256,3 @@ def _depfile(value: Located) -> str:
     if value.value != "gcc":
         raise value.wrong("gcc, the only dependency format so far")
     return "gcc"
-
-
-def _env(value: Located) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for name, text in sorted(value.mapping().items()):
-        if not name or "=" in name or "\0" in name:
-            raise text.error("a variable's name has no = and is not empty")
-        if not isinstance(text.value, str) or "\0" in text.value:
-            raise text.wrong("text (put it in quotes)")
-        pairs.append((name, text.value))
-    return tuple(pairs)
-
-
-def _size(value: Located) -> int:
-    try:
-        return parse_size(value.value)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise value.wrong("a size such as 256MiB") from error
-
-
-def _duration(value: Located) -> float:
-    try:
-        seconds = parse_duration(value.value)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise value.wrong("a duration such as 10m") from error
-    if seconds <= 0:
-        raise value.wrong("a duration such as 10m, more than 0")
-    return seconds

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .actions import ATTRIBUTES, BUILT_IN, ActionError, Argv, Expanded, NamedAction, Parameter, Spread, When
 
@@ -76,8 +77,7 @@ def find(capability: Capability, action: str) -> NamedAction:
     there = capability.actions
     if action in there:
         return there[action]
-    near = get_close_matches(action, there, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(action, there, QUOTED)
     known = ", ".join(sorted(there)) or "none"
     raise ActionError(f"{capability.capability} has no action {action!r}; it has: {known}{guess}")
 
@@ -105,8 +105,7 @@ def _value(where: str, template: NamedAction, name: str, value: Any) -> Any:
     """Return a value in the shape of its parameter."""
     parameter = template.params.get(name)
     if parameter is None:
-        near = get_close_matches(name, template.params, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = did_you_mean(name, template.params, QUOTED)
         known = ", ".join(template.params) or "nothing"
         raise ActionError(f"{where} takes no {name!r}, it takes: {known}{guess}", key=name)
     return checked(where, parameter, value)

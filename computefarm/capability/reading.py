@@ -5,11 +5,8 @@ It reads no other files, runs nothing and evaluates nothing.
 
 from __future__ import annotations
 
-import re
-
 from computefarm.errors import CapabilityError
 from computefarm.located import Located, read_yaml
-from computefarm.quantities import parse_size
 
 from .action_schema import read_actions
 from .description import (
@@ -23,6 +20,7 @@ from .description import (
     VersionProbe,
     variants_of,
 )
+from .values import env_of, pattern_of, size_of
 
 
 def parse(text: str, source: str) -> Capability:
@@ -44,7 +42,7 @@ def parse(text: str, source: str) -> Capability:
         probe=_probe(fields["probe"]) if "probe" in fields else Probe(),
         fingerprint=_fingerprint(fields["fingerprint"]) if "fingerprint" in fields else (),
         resources=_resources(fields["resources"]) if "resources" in fields else Resources(),
-        env=_env(fields["env"]) if "env" in fields else (),
+        env=env_of(fields["env"]) if "env" in fields else (),
         logs=_name(fields["logs"]) if "logs" in fields else "",
         sandbox=fields["sandbox"].flag() if "sandbox" in fields else False,
         actions=read_actions(fields["actions"], variants_of(variants)) if "actions" in fields else {},
@@ -69,13 +67,9 @@ def _command(value: Located) -> Command:
 
 def _run_and_match(value: Located) -> VersionProbe:
     fields = value.mapping(("run", "match"), required=("run",))
-    pattern = fields["match"].text() if "match" in fields else ""
-    if pattern:
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise fields["match"].error(f"{pattern!r} is not a regular expression: {error}") from error
-    return VersionProbe(run=_command(fields["run"]), match=pattern)
+    return VersionProbe(
+        run=_command(fields["run"]), match=pattern_of(fields["match"]) if "match" in fields else ""
+    )
 
 
 def _probe(value: Located) -> Probe:
@@ -119,30 +113,9 @@ def _resources(value: Located) -> Resources:
     fields = value.mapping(("cpus", "memory", "gpus"))
     return Resources(
         cpus=fields["cpus"].whole(least=1) if "cpus" in fields else 1,
-        memory=_size(fields["memory"]) if "memory" in fields else 0,
+        memory=size_of(fields["memory"]) if "memory" in fields else 0,
         gpus=fields["gpus"].whole() if "gpus" in fields else 0,
     )
-
-
-def _size(value: Located) -> int:
-    expected = "a size such as 256MiB"
-    if type(value.value) is not int and not isinstance(value.value, str):
-        raise value.wrong(expected)
-    try:
-        return parse_size(value.value)
-    except ValueError as error:
-        raise value.wrong(expected) from error
-
-
-def _env(value: Located) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for name, text in sorted(value.mapping().items()):
-        if not name or "=" in name or "\0" in name:
-            raise text.error("a variable's name has no = and is not empty")
-        if not isinstance(text.value, str) or "\0" in text.value:
-            raise text.wrong("text (put it in quotes)")
-        pairs.append((name, text.value))
-    return tuple(pairs)
 
 
 def _variants(value: Located) -> tuple[Variant, ...]:
@@ -158,7 +131,7 @@ def _variants(value: Located) -> tuple[Variant, ...]:
                 probe=_probe(fields["probe"]) if "probe" in fields else Probe(),
                 fingerprint=_fingerprint(fields["fingerprint"]) if "fingerprint" in fields else (),
                 resources=_resources(fields["resources"]) if "resources" in fields else None,
-                env=_env(fields["env"]) if "env" in fields else (),
+                env=env_of(fields["env"]) if "env" in fields else (),
             )
         )
     if not variants:

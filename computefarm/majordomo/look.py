@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import getopt
 import json
 import os
@@ -20,6 +19,7 @@ from computefarm.home import Home
 from computefarm.journal.history import FILE, History, RunRow
 from computefarm.messages import Explanation, Pool, SessionStatus, Status
 from computefarm.settings import Settings, load_settings
+from computefarm.spelling import did_you_mean
 
 from .argv import option_error
 
@@ -189,9 +189,8 @@ def put_json(value: object) -> None:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `; did you mean …?`, or the empty string."""
-    near = difflib.get_close_matches(name, known, NEAREST, 0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    """Return `; did you mean …?` with names of tasks or runs, or the empty string."""
+    return did_you_mean(name, known, form="{}", most=NEAREST)
 
 
 def show(value: object) -> str:

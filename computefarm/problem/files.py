@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 
 from computefarm.located import Located
+from computefarm.spelling import did_you_mean
 
 from .ordering import before
 from .words import Planned, Problem
@@ -84,5 +84,4 @@ def _place(problem: Problem, task: Planned, path: str) -> Located:
 def _near(path: str, glob: Callable[[str], list[str]]) -> str:
     """Return a guess among the files of the same folder."""
     folder, slash, _ = path.rpartition("/")
-    near = get_close_matches(path, glob(f"{folder}{slash}*"), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return did_you_mean(path, glob(f"{folder}{slash}*"), form="{}")

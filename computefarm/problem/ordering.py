@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
 from computefarm.located import Located
+from computefarm.spelling import did_you_mean
 
 from .templates import references
 from .words import Problem
@@ -27,8 +27,7 @@ def _names(value: Located, known: Iterable[str]) -> tuple[str, ...]:
     items = _items(value)
     for item in items:
         if item.text() not in known:
-            near = get_close_matches(item.text(), list(known), n=1)
-            guess = f"; did you mean `{near[0]}`?" if near else ""
+            guess = did_you_mean(item.text(), known)
             raise item.error(f"no task or group is called `{item.text()}`{guess}")
     return tuple(item.text() for item in items)
 

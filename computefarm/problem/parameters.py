@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from computefarm.located import Located
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .templates import Scope, filled, references
 from .words import Problem, ProblemError
@@ -19,8 +19,7 @@ def params_of(problem: Problem, overrides: Mapping[str, str]) -> dict[str, Any]:
     """
     for name in overrides:
         if name not in problem.params:
-            near = get_close_matches(name, problem.params, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
+            guess = did_you_mean(name, problem.params, QUOTED)
             known = ", ".join(problem.params) or "none"
             raise ProblemError(f"-p {name}: {problem.source} has no such parameter; it has: {known}{guess}")
     values: dict[str, Any] = {}

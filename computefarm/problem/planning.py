@@ -6,7 +6,6 @@ import itertools
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from computefarm.capability.expanding import inside
 from computefarm.errors import UsageError
 from computefarm.located import Located
 from computefarm.needs import needs, parse_requirement
+from computefarm.spelling import did_you_mean
 
 from .ordering import in_order
 from .parameters import params_of
@@ -178,8 +178,7 @@ class _Planner:
         platforms = self._texts(value, Scope(self._params))
         for platform in platforms:
             if PLATFORM.fullmatch(platform) is None:
-                near = get_close_matches(platform, PLATFORMS, n=1)
-                guess = f"; did you mean `{near[0]}`?" if near else ""
+                guess = did_you_mean(platform, PLATFORMS)
                 expected = f"expected SYSTEM-MACHINE, such as linux-x86_64{guess}"
                 raise value.error(f"{platform!r} is no platform: {expected}")
         return platforms

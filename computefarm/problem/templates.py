@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from computefarm.capability.actions import ATTRIBUTES
 from computefarm.capability.expanding import FIELD, attribute_of
 from computefarm.located import Located
+from computefarm.spelling import did_you_mean
 
 REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_]*)?", re.ASCII)
 WHOLE = re.compile(r"\{([^{}]*)\}")
@@ -102,15 +102,13 @@ def _look_up(place: Located, field: str, scope: Scope) -> Any:
     if f"${{{field}}}" in str(place.value):
         raise place.error(f"{{{field}}}: nothing is called `{name}` here; the shell's own: ${{{{{field}}}}}")
     known = [*scope.names, *scope.tasks]
-    near = get_close_matches(name, known, n=1)
-    guess = f"; did you mean {{{near[0]}{dot}{attribute}}}?" if near else ""
+    guess = did_you_mean(name, known, form=f"{{{{{{}}{dot}{attribute}}}}}")
     raise place.error(f"{{{field}}}: nothing is called `{name}` here; there are: {', '.join(known)}{guess}")
 
 
 def _attribute(place: Located, field: str, value: Any, attribute: str) -> Any:
     if attribute not in ATTRIBUTES:
-        near = get_close_matches(attribute, ATTRIBUTES, n=1)
-        guess = f"; did you mean `{near[0]}`?" if near else ""
+        guess = did_you_mean(attribute, ATTRIBUTES)
         raise place.error(f"{{{field}}}: expected one of {', '.join(ATTRIBUTES)} after the dot{guess}")
     if isinstance(value, list):
         return [attribute_of(plain(item), attribute) for item in value]

@@ -1,5 +1,5 @@
 /* A wall clock that is wrong by the seconds in the file $WRONG_CLOCK; every other clock is right.
- * (libfaketime lets absolute sleeps on the monotonic clock fail, which is how Python sleeps since 3.11.)
+ * (libfaketime 0.9.10 lets absolute sleeps on the monotonic clock fail, which is how Python sleeps since 3.11.)
  * cc -shared -fPIC -o clock.so clock.c -ldl; LD_PRELOAD=…/clock.so */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 FLOORS = {
-    0: ("messages", "errors"),
+    0: ("messages", "errors", "spelling"),
     1: ("core", "codec", "capability", "needs", "_needs", "located", "quantities", "worker_api"),
     2: ("transport", "store", "sandbox", "logs", "host", "journal", "remote", "catalogue", "problem", "settings", "home"),
     3: ("services", "farm"),
