@@ -20,10 +20,23 @@ def main(owner: int, token: str, nice: int, slots: int) -> None:
     os.set_inheritable(owner, False)
     if nice:
         os.nice(nice)
+        _yield_to_other_sessions(nice)
     _end_tasks_first()
     if slots:
         allow_files(FILES + slots * FILES_PER_TASK)
     Resident(owner, token, slots).serve()
+
+
+def _yield_to_other_sessions(nice: int) -> None:
+    """Be nice to the other sessions of this machine too.
+
+    Where Linux groups processes by session, their niceness counts within it only, and the session has its own.
+    """
+    try:
+        with open("/proc/self/autogroup", "w") as file:
+            file.write(str(nice))
+    except OSError:
+        return  # not Linux, or sessions are not grouped
 
 
 def _end_tasks_first() -> None:
