@@ -22,6 +22,9 @@ from computefarm.worker_api.contract import CommandPlugin
 STORE = "blobs"
 """Folder of the cache shared by all processes of one CF_HOME."""
 
+KERNELS = "kernels"
+"""Folder of the cache for what kernels compile, shared as the store is."""
+
 PRIVATE = "private"
 """Folder of the cache that holds the private directories of attempts."""
 
@@ -76,6 +79,11 @@ class Toolbox:
     def env(self, capability: str) -> tuple[tuple[str, str], ...]:
         """Return the variables that are set for every task of `capability`, which is offered."""
         return self._envs.get(capability, ())
+
+    @property
+    def compiled(self) -> str:
+        """The folder for what warm processes and tasks of this CF_HOME compile for themselves."""
+        return str(self._cache / KERNELS) if self._cache is not None else ""
 
     def refusal(self, action: Action, cpus: int) -> str:
         """Return why this worker must not do `action`; empty when it may."""

@@ -215,7 +215,7 @@ class Executions:
             "CF_CAPABILITY": action.capability,
         }
         env = task_environment(directory, self._toolbox.env(action.capability) + action.env, facts)
-        context = TaskContext(directory=directory, cpus=run.cpus, memory=run.memory)
+        context = TaskContext(directory, cpus=run.cpus, memory=run.memory, cache=self._toolbox.compiled)
         try:
             commands = self._toolbox.plugin(action.capability).commands(action, context)
         except FarmError as error:

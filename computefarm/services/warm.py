@@ -14,7 +14,7 @@ from computefarm.home import private_folder
 from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
 from computefarm.worker_api.resident import ResidentPlugin
 
-from .equip import Toolbox
+from .equip import KERNELS, Toolbox
 from .loop import Loop
 from .residents import Residents, Tags
 
@@ -110,7 +110,7 @@ def warm_capability(
         return None, at_once
     offer, resident = found
     variant = dict(offer.tags).get(VARIANT, "")
-    folder = private_folder(cache / "kernels")
+    folder = private_folder(cache / KERNELS)
     memory = int(psutil.virtual_memory().total * MEMORY_SHARE) // slots
     command = resident.resident(
         device="gpu" if variant == "gpu" else "cpu", memory=memory, cache=str(folder), nice=nice

@@ -4,8 +4,8 @@ A *command plug-in* turns an action into argument vectors and does nothing else:
 task's private directory, with its own limits, log streaming and output checks. That keeps every plug-in pure,
 quick to test, and unable to leave processes behind.
 
-Plug-ins that stay resident and answer requests without a process of their own will be a second kind, added
-beside this one when the first of them exists; `name` is common to both.
+Plug-ins that stay resident and answer requests without a process of their own are a second kind:
+`computefarm.worker_api.resident`; `name` is common to both.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class TaskContext(msgspec.Struct, frozen=True):
     """Slots the task holds, for tools that take a number of threads."""
     memory: int = 0
     """Bytes the task asked for; 0 when it did not say."""
+    cache: str = ""
+    """A folder of the worker's for what tools compile for themselves, kept between tasks; it may not exist yet."""
 
 
 @runtime_checkable

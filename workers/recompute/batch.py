@@ -1,8 +1,9 @@
 """A task's batch of requests: reads lines of JSON, computes them one after the other, writes lines of JSON.
 
-    python -m computefarm.workers.recompute.batch REQUESTS.jsonl RESULTS.jsonl
+    python -m computefarm.workers.recompute.batch [--cache FOLDER] REQUESTS.jsonl RESULTS.jsonl
 
-Ends with 1 when a request was not answered; every request has its line in the results all the same.
+Ends with 1 when a request was not answered. Every request has its line in the results all the same; since a
+task that fails brings no files back, they are printed too then, for its log.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from computefarm.worker_api.kernel import (
     ANSWERED,
     BAD_REQUEST,
+    ERROR,
     Context,
+    Envelope,
     Kernel,
     KernelError,
     Response,
@@ -27,6 +30,9 @@ from computefarm.worker_api.kernel import (
     answer,
     find,
 )
+from computefarm.worker_api.lines import Line, read_lines
+
+USAGE = 3
 
 
 class Batch:
@@ -34,86 +40,105 @@ class Batch:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._kernels: dict[str, Kernel[Any, Any]] = {}
+        self._kernels: dict[str, Kernel[Any, Any] | KernelError] = {}
 
-    def compute(self, line: bytes, number: int) -> Response:
-        """Return the answer to one line."""
+    def compute(self, line: Line) -> dict[str, object]:
+        """Return the answer to one line, as it is written."""
+        result = Result(BAD_REQUEST, reason=f"line {line.number}: {line.trouble}")
         began, cpu = time.monotonic(), time.process_time()
-        result = self._answer(line, number)
-        return Response(
+        if not line.trouble:
+            # An `id` in a file may be any text or number; it is for the results alone.
+            raw = {key: value for key, value in line.raw.items() if key != "id"}
+            try:
+                kernel = self._kernel(Envelope.read(raw).kernel)
+                began, cpu = time.monotonic(), time.process_time()
+                result = self._answer(kernel, raw)
+            except KernelError as error:
+                result = Result(error.status, reason=str(error))
+        response = Response(
             id=b"",
             status=result.status,
             reason=result.reason,
             values=result.values,
-            device=self._context.device,
+            device=str(self._context.scratch.get("device") or self._context.device),
             cpu_ms=(time.process_time() - cpu) * 1000.0,
             wall_ms=(time.monotonic() - began) * 1000.0,
         )
+        return {**json.loads(response.as_json()), "id": line.id}
 
-    def _answer(self, line: bytes, number: int) -> Result:
+    def _answer(self, kernel: Kernel[Any, Any], raw: Mapping[str, object]) -> Result:
         try:
-            raw = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            return Result(BAD_REQUEST, reason=f"line {number} is not JSON: {error}")
-        if not isinstance(raw, dict) or not isinstance(raw.get("kernel"), str):
-            return Result(BAD_REQUEST, reason=f"line {number} is no request: it names no kernel")
-        raw.pop("id", None)
-        try:
-            return answer(self._kernel(raw["kernel"]), raw, self._context)
-        except KernelError as error:
-            return Result(error.status, reason=str(error))
+            return answer(kernel, raw, self._context)
+        except MemoryError:
+            return Result("too_large", reason="there is not enough memory for it now")
+        except Exception as error:  # a fault of the kernel's: this request fails, the others go on
+            return Result(ERROR, reason=f"{kernel.name} failed: {type(error).__name__}: {error}")
 
     def _kernel(self, name: str) -> Kernel[Any, Any]:
-        kernel = self._kernels.get(name)
-        if kernel is None:
+        known = self._kernels.get(name)
+        if known is None:
+            known = self._kernels[name] = self._warm(name)
+        if isinstance(known, KernelError):
+            raise known
+        return known
+
+    def _warm(self, name: str) -> Kernel[Any, Any] | KernelError:
+        try:
             kernel = find(name)
             kernel.warmup(self._context)
-            self._kernels[name] = kernel
+        except KernelError as error:
+            return error
         return kernel
 
 
-def _id_of(line: bytes) -> object:
-    try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError):
+def _cache(folder: str) -> str:
+    """Return the folder for compiled code if it can be used, else nothing, saying so."""
+    if not folder:
         return ""
-    return raw.get("id", "") if isinstance(raw, dict) else ""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        print(f"note: {folder}: {error.strerror}: kernels are compiled for this batch alone", file=sys.stderr)
+        return ""
 
 
-def results(lines: Iterator[bytes], context: Context) -> Iterator[Mapping[str, object]]:
-    """Yield the answers to lines, as they are written."""
-    batch = Batch(context)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            said = json.loads(batch.compute(line, number).as_json())
-            yield {**said, "id": _id_of(line)}
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="cf-recompute batch", description="Compute a file of requests on this machine, one by one."
+    )
+    parser.add_argument("--cache", default="", help=argparse.SUPPRESS)
+    parser.add_argument("requests", metavar="REQUESTS.jsonl")
+    parser.add_argument("results", metavar="RESULTS.jsonl")
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="cf-recompute batch", description="Compute a file of requests here."
-    )
-    parser.add_argument("requests", metavar="REQUESTS.jsonl")
-    parser.add_argument("results", metavar="RESULTS.jsonl")
-    options = parser.parse_args(argv)
-    context = Context(scratch={}, cache=os.environ.get("NUMBA_CACHE_DIR", ""))
-    unanswered: list[str] = []
+    options = _options(argv)
+    if os.path.realpath(options.requests) == os.path.realpath(options.results):
+        print(f"error: {options.results}: the results must be another file than the requests", file=sys.stderr)
+        return USAGE
+    batch = Batch(Context(scratch={}, cache=_cache(options.cache)))
+    count = unanswered = 0
     try:
-        with open(options.requests, "rb") as lines, open(options.results, "w", encoding="utf-8") as out:
-            for said in results(iter(lines), context):
+        with open(options.requests, "rb") as asked, open(options.results, "w", encoding="utf-8") as out:
+            for line in read_lines(asked):
+                said = batch.compute(line)
                 print(json.dumps(said), file=out)
+                count += 1
                 if said["status"] not in ANSWERED:
-                    unanswered.append(
-                        f"{said['id'] or 'a request'}: {said['status']}: {said.get('reason', '')}"
-                    )
+                    unanswered += 1
+                    reason = line.trouble or f"{said['status']}: {said.get('reason', '')}"
+                    print(f"{options.requests}:{line.number}: error: {reason}", file=sys.stderr)
+        if unanswered:
+            with open(options.results, encoding="utf-8") as done:
+                sys.stdout.writelines(done)
+            print(f"error: {unanswered} of {count} requests were not answered", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 3
-    for text in unanswered[:10]:
-        print(f"error: {text}", file=sys.stderr)
-    if unanswered:
-        print(f"error: not answered: {len(unanswered)}; all are in {Path(options.results)}", file=sys.stderr)
+        print(f"error: {error.filename or options.results}: {error.strerror}", file=sys.stderr)
+        return USAGE
     return 1 if unanswered else 0
 
 

@@ -20,7 +20,8 @@ class RecomputeWorker:
     def commands(self, action: Action, context: TaskContext) -> tuple[tuple[str, ...], ...]:
         """Return the commands of a task; a batch runs with this worker's own Python, whatever the PATH."""
         return tuple(
-            (*SHELL, command) if isinstance(command, str) else _own(command) for command in action.commands
+            (*SHELL, command) if isinstance(command, str) else _own(command, context.cache)
+            for command in action.commands
         )
 
     def resident(self, *, device: str, memory: int, cache: str, nice: int) -> tuple[str, ...]:
@@ -29,7 +30,8 @@ class RecomputeWorker:
         return (sys.executable, "-m", RESIDENT, *options)
 
 
-def _own(command: tuple[str, ...]) -> tuple[str, ...]:
+def _own(command: tuple[str, ...], cache: str) -> tuple[str, ...]:
     if command[:2] == (PROGRAM, "batch"):
-        return (sys.executable, "-m", BATCH, *command[2:])
+        # Compiled code is kept beside that of the warm processes: a task's own folders end with it.
+        return (sys.executable, "-m", BATCH, "--cache", cache, *command[2:])
     return command
