@@ -30,7 +30,7 @@ class TaskContext(msgspec.Struct, frozen=True):
     memory: int = 0
     """Bytes the task asked for; 0 when it did not say."""
     cache: str = ""
-    """A folder of the worker's for what tools compile for themselves, kept between tasks; it may not exist yet."""
+    """The worker's folder for what tools compile for themselves, kept between tasks; it may not exist yet."""
 
 
 @runtime_checkable

@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _options(argv)
     if os.path.realpath(options.requests) == os.path.realpath(options.results):
-        print(f"error: {options.results}: the results must be another file than the requests", file=sys.stderr)
+        print(f"error: {options.results}: these are the requests themselves", file=sys.stderr)
         return USAGE
     batch = Batch(Context(scratch={}, cache=_cache(options.cache)))
     count = unanswered = 0
