@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib import metadata
 from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from computefarm.errors import FarmError
+from computefarm.spelling import QUOTED, did_you_mean
+
+from . import plugins
+from .plugins import make
 
 GROUP: Final = "computefarm.kernels"
 DEFAULT_DEADLINE_MS: Final = 5000
@@ -247,22 +250,14 @@ def find(
     """Return a new kernel called `name`; raises `BadRequest` saying what there is when it cannot be had."""
     points = {point.name: point for point in installed()}
     if name not in points:
-        near = get_close_matches(name, points, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = did_you_mean(name, points, QUOTED)
         raise BadRequest(f"no kernel {name!r}; there are: {', '.join(sorted(points)) or 'none'}{guess}")
-    which = f"kernel {name!r} ({points[name].value})"
-    try:
-        kernel = points[name].load()()
-    except Exception as error:  # a stranger's module may fail in any way; say whose it is
-        raise KernelError(f"{which} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(kernel, Kernel):
-        raise KernelError(f"{which} is none: see computefarm.worker_api.kernel.Kernel")
-    return kernel
+    return make(points[name], "kernel", Kernel, "computefarm.worker_api.kernel.Kernel", KernelError)  # type: ignore[type-abstract]
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all installed kernels, sorted."""
-    return tuple(sorted({point.name for point in _installed()}))
+    return plugins.names(GROUP)
 
 
 def whole(raw: Mapping[str, object], key: str, least: int, most: int, *, default: int | None = None) -> int:
