@@ -12,27 +12,45 @@ GROUP: Final = "computefarm.plots"
 
 
 class PlotFile(Protocol):
-    """An open plot; use it in a `with` statement. Challenges have 32 bytes; errors are `BadRequest`."""
+    """An open plot; use it in a `with` statement. Challenges have 32 bytes; errors are `BadRequest`.
+
+    Every *entry* that a challenge leads to is one proof.
+    """
+
+    @property
+    def plot_id(self) -> bytes:
+        """What the plot's values depend on: 32 bytes."""
+
+    @property
+    def k(self) -> int:
+        """Bits of an x."""
+
+    @property
+    def level(self) -> int:
+        """How far the plot is compressed; 0: not at all, nothing has to be recomputed."""
 
     @property
     def dropped(self) -> int:
-        """Bits that are missing of each x; 0: nothing has to be recomputed."""
+        """Bits that are missing of each x."""
 
     def __enter__(self) -> PlotFile: ...
 
     def __exit__(self, *error: Any) -> None: ...
 
-    def proofs(self, challenge: bytes) -> list[bytes]:
-        """Return the proofs of an uncompressed plot."""
+    def entries(self, challenge: bytes) -> list[int]:
+        """Return the entries of a challenge, in the order in which provers number them; mostly 0 to 3."""
 
-    def qualities(self, challenge: bytes) -> list[bytes]:
-        """Return the qualities of an uncompressed plot, in the same order."""
+    def proof(self, entry: int, challenge: bytes) -> bytes:
+        """Return a proof of an uncompressed plot, checked."""
 
-    def requests(self, challenge: bytes) -> list[list[dict[str, Any]]]:
-        """Return, for each proof of a compressed plot, requests of which the first that is `ok` gives it."""
+    def quality(self, entry: int, challenge: bytes) -> bytes:
+        """Return a quality of an uncompressed plot."""
 
-    def quality_requests(self, challenge: bytes) -> list[dict[str, Any]]:
-        """Return, for each proof of a plot of level C1 to C8, the request of its quality."""
+    def requests(self, entry: int, challenge: bytes) -> list[dict[str, Any]]:
+        """Return requests for a proof of a compressed plot; the first that is `ok` gives it."""
+
+    def quality_request(self, entry: int, challenge: bytes) -> dict[str, Any] | None:
+        """Return the request for a quality of a compressed plot; None: only the whole proof tells it."""
 
 
 def open_plot(path: Path) -> PlotFile:

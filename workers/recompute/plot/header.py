@@ -14,6 +14,8 @@ from computefarm.worker_api.kernel import BadRequest
 V1: Final = b"Proof of Space Plot"
 V2: Final = b"PLOT"
 LEVELS: Final = range(1, 10)
+NAMES: Final = (*(f"table {number}" for number in range(1, 8)), "C1", "C2", "C3")
+UNFINISHED: Final = "is it still being written or copied?"
 GIGAHORSE: Final = "Gigahorse's format is closed, only its own software reads it"
 
 
@@ -33,6 +35,27 @@ class Header(msgspec.Struct, frozen=True):
     """Offsets of tables 1 to 7, C1, C2 and C3; 0: not stored."""
     size: int
     """Bytes of the file."""
+    sizes: tuple[int, ...] = ()
+    """Bytes of each table, where the format says so."""
+
+    @property
+    def lowest(self) -> int:
+        """The lowest table that is stored."""
+        return {0: 1, 9: 3}.get(self.level, 2)
+
+    def needed(self) -> int:
+        """Return how many bytes the file must have at the least."""
+        stored = [(start, size) for start, size in zip(self.tables, self.sizes, strict=False) if start]
+        ends = [start + size for start, size in sorted(stored)]
+        starts = sorted(start for start, _ in stored)[1:]
+        if all(end <= start for end, start in zip(ends, starts, strict=False)):
+            return max(ends, default=0)
+        return 0  # not every plotter fills them in
+
+
+def park_of_c3(k: int) -> int:
+    """Return the bytes of a park of C3."""
+    return 3000 if k >= 20 else 10000
 
 
 class _Reader:
@@ -62,14 +85,23 @@ def read(file: BinaryIO, path: Path) -> Header:
         raise PlotError(f"{path}: it is no plot of chiapos (v1.0) or bladebit (v2)")
     if not 18 <= header.k <= 50:
         raise PlotError(f"{path}: k is {header.k}, it must be from 18 to 50")
-    if header.level and header.k != 32:
-        raise PlotError(f"{path}: compressed plots have k = 32, this one says {header.k}")
-    lowest = {0: 0, 9: 2}.get(header.level, 1)
-    if any(not 0 < offset < size for offset in header.tables[lowest:]):
-        raise PlotError(
-            f"{path}: a table begins beyond the end of its {size} bytes: the file is damaged or cut off"
-        )
+    _whole(header, path)
     return header
+
+
+def _whole(header: Header, path: Path) -> None:
+    """Refuse a plot that is not all there."""
+    stored = header.tables[header.lowest - 1 :]
+    if not all(stored):
+        raise PlotError(f"{path}: it has no {NAMES[header.tables.index(0, header.lowest - 1)]}: {UNFINISHED}")
+    there = header.size
+    needed = max(max(stored) + 1, header.needed())
+    if there < needed:
+        raise PlotError(
+            f"{path}: it is damaged or cut off: it has {there:,} bytes and needs {needed:,} ({UNFINISHED})"
+        )
+    if list(stored[-3:]) != sorted(stored[-3:]):
+        raise PlotError(f"{path}: it is damaged: C1, C2 and C3 are not in their order")
 
 
 def _v1(reader: _Reader, size: int) -> Header:
@@ -96,4 +128,5 @@ def _v2(reader: _Reader, size: int) -> Header:
     level = reader.number(">B") if flags & 1 else 0
     if flags & 1 and level not in LEVELS:
         raise PlotError(f"{reader.path}: its level is C{level}, bladebit has C1 to C9 ({GIGAHORSE})")
-    return Header(plot_id, k, memo, level, struct.unpack(">10Q", reader.take(80)), size)
+    tables = struct.unpack(">10Q", reader.take(80))
+    return Header(plot_id, k, memo, level, tables, size, struct.unpack("<10Q", reader.take(80)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from ..kernels import pos1_plain as plain  # noqa: TID252 - one package, as mypy sees it too
 from . import fse, header
@@ -21,20 +22,30 @@ LOWEST: Final = {
     6: (8, 3273, 9.10), 7: (4, 2250, 8.60), 8: (4, 6350, 8.60), 9: (30, 8808, 4.54),
 }  # fmt: skip
 """By level: stub bits, bytes of a park and parameter of the lowest table of a compressed plot."""
+SIBLING: Final = 6
+"""From this level on a quality needs the sibling of its entry too."""
 
 
 class Plot:
     """An open plot file; every read is bounds-checked, and what does not fit raises `PlotError`."""
 
+    compressed_k: ClassVar[tuple[int, ...]] = (32,)
+    """What bladebit compresses."""
+
     def __init__(self, path: Path) -> None:
         """Open `path` and read its header."""
         self.path = path
         try:
+            # A pipe would be waited for.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise PlotError(f"{path}: it is no file")
             self._file = path.open("rb")
         except OSError as error:
             raise PlotError(f"cannot read {path}: {error.strerror}") from error
         try:
             self.header = header.read(self._file, path)
+            if self.level and self.k not in self.compressed_k:
+                raise PlotError(f"{path}: compressed plots have k = 32, this one says {self.k}")
         except BaseException:
             self._file.close()
             raise
@@ -52,20 +63,28 @@ class Plot:
         self._file.close()
 
     @property
-    def lowest(self) -> int:
-        """The lowest table that is stored."""
-        return {0: 1, 9: 3}.get(self.header.level, 2)
+    def plot_id(self) -> bytes:
+        """What its values depend on: 32 bytes."""
+        return self.header.plot_id
+
+    @property
+    def k(self) -> int:
+        """Bits of an x."""
+        return self.header.k
+
+    @property
+    def level(self) -> int:
+        """0: not compressed; 1 to 9: bladebit's C1 to C9."""
+        return self.header.level
 
     @property
     def dropped(self) -> int:
         """Bits of each x that are missing."""
-        level = self.header.level
-        return 0 if level == 0 else 15 + level
+        return 15 + self.level if self.level else 0
 
     def entries(self, challenge: bytes) -> list[int]:
         """Return the positions in table 6 that have the challenge's f7, one for each proof."""
-        k = self.header.k
-        f7 = plain.top_bits(k, challenge)
+        f7 = plain.top_bits(self.k, challenge)
         index, value = self._checkpoint(f7)
         if index < 0:
             return []
@@ -75,40 +94,50 @@ class Plot:
             found = self._scan(index - 1, self._c1(index - 1, 1)[0], f7) + found
         return [self._table7(position) for position in found]
 
-    def requests(self, challenge: bytes) -> list[list[dict[str, Any]]]:
-        """Return for each proof of a compressed plot the requests (of `chia.pos1`) that recompute it.
+    def requests(self, entry: int, challenge: bytes) -> list[dict[str, Any]]:
+        """Return the requests (of `chia.pos1`) that recompute a proof of a compressed plot.
 
-        Several for one proof are several readings of ambiguous line points: the first with a proof counts.
+        Several are several readings of ambiguous line points: the first with a proof counts.
         """
-        return [self._readings(position, challenge) for position in self.entries(challenge)]
+        if not self.level:
+            raise PlotError(f"{self.path} is not compressed: it holds its proofs")
+        points = [self.line_point(self.header.lowest, below) for below in self._below(entry)]
+        form = "w16" if self.header.lowest == 3 else "lp32"
+        return [
+            {**self._head(challenge), "op": "proof", "form": form, "data": [n for two in pairs for n in two]}
+            for pairs in product(*(plain.readings(point) for point in points))
+        ]
 
-    def quality_requests(self, challenge: bytes) -> list[dict[str, Any]]:
-        """Return for each proof of a plot of level C1 to C8 the request of its quality."""
-        if self.header.level in (0, 9):
-            raise PlotError(f"{self.path}: only C1 to C8 have requests of qualities")
-        found = []
-        for position in self.entries(challenge):
-            entry, sibling = self._path(position, challenge)
-            data = [self.line_point(2, entry)]
-            if self.header.level >= 6:
-                data.append(self.line_point(2, sibling))
-            found.append({**self._head(challenge), "op": "quality", "form": "t2lp", "data": data})
-        return found
+    def quality_request(self, entry: int, challenge: bytes) -> dict[str, Any] | None:
+        """Return the request of a quality; None where only a whole proof tells it (C9)."""
+        if not self.level:
+            raise PlotError(f"{self.path} is not compressed: it holds its qualities")
+        if self.header.lowest > 2:
+            return None
+        below, sibling = self._path(entry, challenge)
+        data = [self.line_point(2, below)]
+        if self.level >= SIBLING:
+            data.append(self.line_point(2, sibling))
+        return {**self._head(challenge), "op": "quality", "form": "t2lp", "data": data}
 
-    def proofs(self, challenge: bytes) -> list[bytes]:
-        """Return the proofs that an uncompressed plot holds."""
-        return [plain.pack(self.header.k, self._proof_order(n)) for n in self.entries(challenge)]
-
-    def qualities(self, challenge: bytes) -> list[bytes]:
-        """Return the qualities of the proofs that an uncompressed plot holds."""
+    def proof(self, entry: int, challenge: bytes) -> bytes:
+        """Return a proof that an uncompressed plot holds; it is valid, whatever the file says."""
         self._uncompressed()
-        found = []
-        for position in self.entries(challenge):
-            entry, _ = self._path(position, challenge)
-            high, low = self._pair(2, entry)
-            x = self._pair(1, high if challenge[31] & 1 else low)
-            found.append(plain.quality(self.header.k, challenge, min(x), max(x)))
-        return found
+        xs = self._proof_order(entry)
+        if plain.top_f(self.plot_id, self.k, xs) != plain.top_bits(self.k, challenge):
+            raise self._damaged(f"entry {entry} of table 6 is no proof for this challenge")
+        return plain.pack(self.k, xs)
+
+    def quality(self, entry: int, challenge: bytes) -> bytes:
+        """Return the quality of a proof that an uncompressed plot holds; only its two x are checked."""
+        self._uncompressed()
+        below, _ = self._path(entry, challenge)
+        high, low = self._pair(2, below)
+        x = self._pair(1, high if challenge[31] & 1 else low)
+        y = [plain.f1(self.plot_id, self.k, n) for n in x if n >> self.k == 0]
+        if len(y) < 2 or not (plain.is_match(*y) or plain.is_match(*y[::-1])):
+            raise self._damaged(f"entry {entry} of table 6 is no proof")
+        return plain.quality(self.k, challenge, min(x), max(x))
 
     def line_point(self, table: int, position: int) -> int:
         """Return an entry of tables 1 to 6."""
@@ -137,8 +166,8 @@ class Plot:
         return value
 
     def _layout(self, table: int) -> tuple[int, int, float]:
-        if self.header.level and table == self.lowest:
-            return LOWEST[self.header.level]
+        if self.level and table == self.header.lowest:
+            return LOWEST[self.level]
         k = self.header.k
         room = 1433 if table == 1 else 896
         return k - 3, (2 * k + 7) // 8 + (2047 * (k - 3) + 7) // 8 + room, R[table]
@@ -165,24 +194,9 @@ class Plot:
     def _below(self, position: int) -> list[int]:
         """Return the entries of the lowest table under an entry of table 6."""
         row = [position]
-        for table in range(6, self.lowest, -1):
+        for table in range(6, self.header.lowest, -1):
             row = [below for entry in row for below in self._pair(table, entry)]
         return row
-
-    def _readings(self, position: int, challenge: bytes) -> list[dict[str, Any]]:
-        if not self.header.level:
-            raise PlotError(f"{self.path} is not compressed: it holds its proofs")
-        points = [self.line_point(self.lowest, entry) for entry in self._below(position)]
-        form = "w16" if self.lowest == 3 else "lp32"
-        return [
-            {
-                **self._head(challenge),
-                "op": "proof",
-                "form": form,
-                "data": [n for pair in pairs for n in pair],
-            }
-            for pairs in product(*(plain.readings(point) for point in points))
-        ]
 
     def _head(self, challenge: bytes) -> dict[str, Any]:
         return {
@@ -191,13 +205,10 @@ class Plot:
         }  # fmt: skip
 
     def _uncompressed(self) -> None:
-        if self.header.level:
-            raise PlotError(
-                f"{self.path} is compressed (C{self.header.level}): what it lacks must be recomputed"
-            )
+        if self.level:
+            raise PlotError(f"{self.path} is compressed (C{self.level}): what it lacks must be recomputed")
 
     def _proof_order(self, position: int) -> list[int]:
-        self._uncompressed()
         k, plot_id = self.header.k, self.header.plot_id
         xs = [x for entry in self._below(position) for x in self._pair(1, entry)]
         if max(xs) >> k:
@@ -242,15 +253,15 @@ class Plot:
 
     def _scan(self, index: int, value: int, f7: int) -> list[int]:
         """Return the positions of `f7` in a park of C3, which begins with `value`."""
-        size = 3000 if self.header.k >= 20 else 10000
+        size = header.park_of_c3(self.k)
         position = index * CHECKPOINT
         found = [position] if value == f7 else []
         data = self._read(self.header.tables[9] + index * size, size, short=True)
         length = int.from_bytes(data[:2], "big")
         if length == 0:
             return found
-        if length + 2 > size:
-            raise self._damaged(f"park {index} of C3 says it has {length} bytes")
+        if length + 2 > len(data):
+            raise self._damaged(f"park {index} of C3 has {length} bytes, of which {len(data) - 2} are there")
         for step, difference in enumerate(self._decode(data[2 : 2 + length], 1.0, CHECKPOINT), start=1):
             value += difference
             if value == f7:
