@@ -124,7 +124,11 @@ class Context(msgspec.Struct):
     """What a kernel is given while it runs."""
 
     device: str = "cpu"
-    """`cpu` or `cuda`."""
+    """`cpu` or `cuda`: the first GPU that CUDA shows, as the process was started to see only its own.
+
+    A process with a GPU has a context of each kind; a kernel that names both in `devices` is warmed up and
+    tested with both.
+    """
     check: Callable[[], None] = lambda: None
     """Called every few milliseconds of work; raises `DeadlinePassed` or `Cancelled`."""
     memory: int = 0
@@ -132,7 +136,14 @@ class Context(msgspec.Struct):
     cache: str = ""
     """A folder for compiled code, kept between starts; empty: nothing is kept."""
     scratch: dict[str, Any] = {}
-    """Buffers that a kernel keeps between requests; one process, one context, one request at a time."""
+    """Buffers that a kernel keeps between requests; one process, one context, one request at a time.
+
+    In main memory: what `run` takes of a GPU's memory it gives back, others compute there as well.
+    """
+    vram: int = 0
+    """Bytes of the GPU's memory that one request may use; 0: no limit."""
+    simulated: bool = False
+    """The GPU is numba's simulator: a self-test does as little as it can."""
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -15,3 +15,12 @@ def compiled_module(name: str) -> Any:
         if importlib.util.find_spec(needed) is None:
             raise KernelError(f"recompute kernels need {needed}", hint="pip install 'computefarm[recompute]'")
     return importlib.import_module(f"{__package__}.{name}")
+
+
+def cuda_module(name: str) -> Any:
+    """Return a module of this package that computes with CUDA; raises `KernelError` where there is none."""
+    try:
+        return compiled_module(name)
+    except ImportError as error:
+        hint = "pip install 'computefarm[gpu]'"
+        raise KernelError(f"numba without CUDA support: {error}", hint=hint) from error
