@@ -793,6 +793,8 @@ class Request(Message, frozen=True, tag="request"):
     around it, as `18-40`."""
     attempt: int = 1
     """Counts the workers that were asked; set by the manager."""
+    path: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
+    """The managers that have passed it on, each by the fingerprint of its key, the first one first."""
 
 
 class Reply(Message, frozen=True, tag="reply"):
@@ -841,7 +843,13 @@ class ServerStatus(Message, frozen=True):
     oldest_s: float
     """Age of the oldest request that it has in hand; 0 when it has none."""
     state: str
-    """`up`, `silent` (its requests were given to others) or `held`."""
+    """`up`, `silent` (its requests were given to others), `held`, or of an upstream `down`."""
+    upstream: bool = False
+    """It is another manager, to which requests are passed on."""
+    reason: str = ""
+    """Why it is not asked now; empty when it is."""
+    slots: int = 0
+    """Requests that it computes at once."""
 
 
 ToManager = (

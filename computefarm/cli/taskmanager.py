@@ -9,6 +9,8 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -32,7 +34,7 @@ from computefarm.store.results import ResultCache
 from computefarm.transport.addresses import Address, parse_address
 from computefarm.transport.farms import Farm, check_farm_name, farms_folder, open_farm, publish, withdraw
 from computefarm.transport.invitation import Enrolment
-from computefarm.transport.keys import fingerprint
+from computefarm.transport.keys import PublicKey, fingerprint
 from computefarm.transport.manager_end import ManagerEnd
 from computefarm.transport.reach import dialled_as, firewall_line, local_form
 
@@ -48,6 +50,9 @@ from .process import (
     set_up_logging,
     tell_parent,
 )
+
+if TYPE_CHECKING:
+    from computefarm.recompute.upstream import Upstream
 
 PROGRAM = "cf-taskmanager"
 DEFAULT_FARM = "default"
@@ -83,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--name", default=DEFAULT_FARM, metavar="FARM", help="the farm's name")
     start.add_argument("--daemon", action="store_true", help="go to the background")
+    start.add_argument(
+        "--upstream",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="HOST",
+        help="pass recompute requests on to the TaskManagers at HOST[:PORT][/weight=W][/tier=N],…",
+    )
     start.add_argument("--verbose", action="store_true", help="log more")
     start.set_defaults(call=_start)
 
@@ -121,6 +134,7 @@ def _start(arguments: argparse.Namespace, home: Home, settings: Settings) -> int
 
 def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, running: Running) -> int:
     farm = open_farm(home, arguments.name)
+    upstreams = _upstreams(arguments.upstream, home, settings)
     _raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     end_ = ManagerEnd(context, farm.keys, farm.table)
@@ -144,6 +158,8 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
             farm_log=farm_log,
         )
         loop.add(service)
+        for upstream in upstreams(service, farm.keys.public, context):
+            loop.add(upstream)
         loop.add(Connected(end_, farm.folder))
         listening = parse_address(address)
         dialled = _dialled(arguments.address, listening)
@@ -161,6 +177,17 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
         context.destroy(linger=100)
     log.info("stopped")
     return 0
+
+
+def _upstreams(
+    given: list[str], home: Home, settings: Settings
+) -> Callable[[TaskManagerService, PublicKey, zmq.Context[zmq.Socket[bytes]]], list[Upstream]]:
+    """Return what makes the managers' parts of the loop that requests are passed on to."""
+    if not given:
+        return lambda _service, _key, _context: []
+    from computefarm.recompute.upstream import Upstreams
+
+    return Upstreams(given, home, settings).connect
 
 
 def _open_log(home: Home, farm: str, settings: Settings) -> FarmLog:

@@ -19,7 +19,7 @@ from computefarm.messages import Reply, Request, ServerStatus, Withdraw
 from .commands import PeerId
 from .state import Peer
 from .tables import Tables
-from .volatile_servers import CAPABILITY, Pending, Server, choose, mismatch
+from .volatile_servers import CAPABILITY, Pending, Server, answers, choose, mismatch
 
 FAILOVERS = 2
 """After so many other workers a request is given up."""
@@ -63,6 +63,8 @@ class Ticket(msgspec.Struct, eq=False):
     """Who has it; empty while it waits."""
     turn: float = 0.0
     """Its place in the queue: clients take turns."""
+    same: tuple[object, ...] = ()
+    """What equal requests have in common."""
 
     @property
     def about(self) -> str:
@@ -93,6 +95,8 @@ class Volatile:
         self._due: list[tuple[float, int]] = []
         """When a ticket's first asker has waited long enough."""
         self._counter = 0
+        self._passes_on = False
+        """There is an upstream."""
         self._bytes = 0
         self.queued = 0
 
@@ -102,9 +106,10 @@ class Volatile:
         """Take a request in, join it with an equal one, or refuse it."""
         if (peer.peer, request.number) in self._asked:
             return  # said again on a new connection
+        self._meet()
         until = now + min(max(0.0, request.budget_s), 86_400.0)
         asker = Asker(peer.peer, request.number, until)
-        same = (request.kernel, request.version, request.device, request.body)
+        same = self._identity(request)
         key = self._same.get(same)
         if key is None:
             refused = self._refusal(peer.peer, request, now)
@@ -190,6 +195,15 @@ class Volatile:
 
     # --- tickets --------------------------------------------------------------------------------------
 
+    def _identity(self, request: Request) -> tuple[object, ...]:
+        """Return what equal requests have in common.
+
+        Where requests are passed on, those that came another way are not equal: two managers that pass on
+        to each other would wait for each other's answer.
+        """
+        path = request.path if self._passes_on else ()
+        return request.kernel, request.version, request.device, request.body, path
+
     def _refusal(self, peer: PeerId, request: Request, now: float) -> Reply | None:
         number, count = request.number, len(self._tickets)
         if self._each.get(peer, 0) >= QUEUED_EACH:
@@ -197,7 +211,6 @@ class Volatile:
             return Reply(number, "busy", text, attempts=0)
         if count >= QUEUED or self._bytes + len(request.body) > QUEUED_BYTES:
             return Reply(number, "busy", f"{count} requests wait already; ask again later", attempts=0)
-        self._meet()
         reason = self._impossible(request) if now >= self._tables.settled_at else ""
         return Reply(number, "error", reason, attempts=0) if reason else None
 
@@ -221,7 +234,7 @@ class Volatile:
         key = self._counter
         turn = max(self._turn, self._turns.get(peer, 0.0)) + 1.0
         self._turns[peer] = turn
-        ticket = Ticket(key, request, now, [asker], turn=turn)
+        ticket = Ticket(key, request, now, [asker], turn=turn, same=same)
         self._tickets[key] = ticket
         self._same[same] = key
         self._bytes += len(request.body)
@@ -241,9 +254,8 @@ class Volatile:
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket.key]
-        request = ticket.request
-        self._same.pop((request.kernel, request.version, request.device, request.body), None)
-        self._bytes -= len(request.body)
+        self._same.pop(ticket.same, None)
+        self._bytes -= len(ticket.request.body)
         if not ticket.worker:
             self.queued -= 1  # its entry in the heap is skipped when it comes up
         for asker in ticket.askers:
@@ -298,9 +310,14 @@ class Volatile:
         elif not self._servers:
             told.append(f"no worker offers {CAPABILITY}")
         elif not told:
-            told.append(self._impossible(ticket.request) or "every worker was busy")
+            told.append(self._impossible(ticket.request) or self._held() or "every worker was busy")
         count = len(ticket.tried)
         return f"{count} attempt{'' if count == 1 else 's'}; " + "; ".join(told)
+
+    def _held(self) -> str:
+        """Say why no worker takes anything now, when that is so."""
+        states = [f"{name}: {server.worker.held}" for name, server in sorted(self._servers.items())]
+        return "; ".join(states[:3]) if all(one.worker.held for one in self._servers.values()) else ""
 
     def _call_back(self, ticket: Ticket, now: float) -> None:
         """Tell whoever has it that nobody wants it any more."""
@@ -323,16 +340,20 @@ class Volatile:
             reason = f"given up after {self._story(ticket, now)}"
         if ticket.worker and ticket.worker != server.worker.name:
             self._call_back(ticket, now)
+        where, hostname, tries = server.worker.name, server.worker.hostname, len(ticket.tried)
+        if server.upstream and reply.worker:
+            where, hostname = f"{where}/{reply.worker}"[:255], reply.hostname
+            tries += max(0, reply.attempts - 1)
         for asker in ticket.askers:
             answer = msgspec.structs.replace(
                 reply,
                 number=asker.number,
                 reason=reason,
                 queue_ms=reply.queue_ms + waited_ms,
-                worker=server.worker.name,
-                hostname=server.worker.hostname,
-                attempts=len(ticket.tried),
-                merged=len(ticket.askers) > 1,
+                worker=where,
+                hostname=hostname,
+                attempts=tries,
+                merged=reply.merged or len(ticket.askers) > 1,
                 about=ticket.about,
             )
             self._tables.say(asker.peer, answer, now)
@@ -344,7 +365,7 @@ class Volatile:
         if len(ticket.tried) > FAILOVERS or now >= ticket.until:
             return False
         _, fresh = choose(ticket.request, self._servers.values(), ticket.tried, now)
-        gone = not server.worker.peer or server.silent
+        gone = not server.worker.peer or server.silent or bool(server.worker.held)
         if not fresh and not gone:
             return False
         self._requeue(ticket)
@@ -355,12 +376,13 @@ class Volatile:
     def _meet(self) -> None:
         """Know every worker that offers to answer requests, under its connection of now."""
         for name, worker in self._tables.workers.items():
-            if CAPABILITY not in worker.offers:
+            if answers(worker) is None:
                 continue
             server = self._servers.get(name)
             if server is None:
                 given = min((other.given for other in self._servers.values()), default=0.0)
                 self._servers[name] = Server(worker, worker.peer, given=given)
+                self._passes_on = self._passes_on or self._servers[name].upstream
             elif server.worker is not worker:
                 server.worker = worker  # the same name, restarted; `_review` sees that its peer is another
 

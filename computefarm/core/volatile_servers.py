@@ -20,6 +20,18 @@ from .state import Worker
 CAPABILITY = "recompute"
 """What a worker offers that answers requests."""
 
+REQUESTS = "recompute-requests"
+"""What an upstream is entered with: it answers requests, and takes no tasks."""
+
+MANAGER = "manager"
+"""A tag of an upstream: which manager it is."""
+
+BEHIND = "behind"
+"""A tag of an upstream: the managers that it passes requests on to, and those that they do."""
+
+PASSED_ON = 8
+"""How many managers may pass a request on."""
+
 KERNEL = "kernel:"
 """Tags `kernel:NAME` say which kernels, and up to which version of their requests."""
 
@@ -65,9 +77,15 @@ class Server(msgspec.Struct, eq=False):
     """It has said nothing for too long while it had requests in hand."""
 
     @property
+    def upstream(self) -> bool:
+        """Return whether it is another manager."""
+        return REQUESTS in self.worker.offers
+
+    @property
     def room(self) -> int:
         """Return how many more requests it may be given now."""
-        ahead = self.worker.slots if self.mean_s < QUICK_S else 0
+        # Those that lie ready at an upstream hide the way there and back.
+        ahead = self.worker.slots if self.mean_s < QUICK_S or self.upstream else 0
         return self.worker.slots - self.worker.used + ahead - len(self.pending)
 
     def took(self, seconds: float) -> None:
@@ -90,8 +108,18 @@ class Server(msgspec.Struct, eq=False):
             percentile(times, 0.95),
             percentile(times, 0.99),
             now - since,
-            "silent" if self.silent or not self.worker.peer else "held" if not self.worker.able else "up",
+            self._state(),
+            self.upstream,
+            self.worker.held,
+            self.worker.slots,
         )
+
+    def _state(self) -> str:
+        if self.worker.held and self.upstream:
+            return "down"
+        if self.silent or not self.worker.peer:
+            return "silent"
+        return "up" if self.worker.able else "held"
 
 
 def percentile(ordered: list[float], share: float) -> float:
@@ -99,12 +127,24 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+def answers(worker: Worker) -> Offer | None:
+    """Return with what a worker answers requests, if it does."""
+    return worker.offers.get(CAPABILITY) or worker.offers.get(REQUESTS)
+
+
 def mismatch(request: Request, worker: Worker) -> str:
     """Return why this worker can never answer the request, or nothing."""
-    offer = worker.offers.get(CAPABILITY)
+    offer = answers(worker)
     if offer is None:
         return f"does not offer {CAPABILITY}"
     tags = dict(offer.tags)
+    if offer.capability == REQUESTS:
+        if tags.get(MANAGER) in request.path:
+            return "has passed this request on itself"
+        if len(request.path) >= PASSED_ON:
+            return f"is one manager too many: {PASSED_ON} have passed this request on"
+        if DEVICES not in tags:
+            return ""  # nothing is known of it yet
     version = tags.get(KERNEL + request.kernel)
     if version is None:
         return f"has no kernel {request.kernel}{_kernels(offer)}"

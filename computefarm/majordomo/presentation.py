@@ -111,12 +111,14 @@ def _servers(status: Status) -> list[str]:
     """Return how the workers do that answer requests; nothing where none does."""
     if not status.servers:
         return []
-    rows = [["SERVER", "DEVICE", "STATE", "IN HAND", "OLDEST", "SERVED", "FAILED", "P50 ms", "P95", "P99"]]
+    counted = ("IN HAND", "OLDEST", "SERVED", "FAILED", "P50 ms", "P95", "P99")
+    rows = [["SERVER", "DEVICE", "STATE", *counted, "BECAUSE"]]
     for one in status.servers:
         oldest = seconds(one.oldest_s) if one.pending else "-"
         times = [f"{value:.1f}" for value in (one.p50_ms, one.p95_ms, one.p99_ms)]
         counts = [str(one.pending), oldest, str(one.served), str(one.failed)]
-        rows.append([one.worker, one.device or "-", one.state, *counts, *times])
+        name = f"{one.worker} (upstream)" if one.upstream else one.worker
+        rows.append([name, one.device or "-", one.state, *counts, *times, one.reason])
     return ["", f"requests: {status.requests} waiting", *table(rows)]
 
 

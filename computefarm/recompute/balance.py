@@ -23,6 +23,9 @@ class Standing(msgspec.Struct, eq=False):
     """Connected and welcomed."""
     out_until: float = 0.0
     """Left alone until then: it failed."""
+    failed_at: float | None = None
+    relapsed: bool = False
+    """It failed a second time within the retry interval."""
     slots: int = 0
     """What it has said that it offers."""
     pending: int = 0
@@ -67,8 +70,16 @@ class Balance:
 
     def fail(self, standing: Standing, trouble: str, now: float) -> None:
         """Leave it alone for the retry interval."""
+        standing.relapsed = standing.failed_at is not None and now < standing.failed_at + self._retry_s
+        standing.failed_at = now
         standing.out_until = now + self._retry_s
         standing.trouble = trouble
+
+    def readmit(self, standing: Standing) -> None:
+        """Enter that it is there: it is asked again at once, unless it fails again and again."""
+        standing.up = True
+        if not standing.relapsed:
+            standing.out_until = 0.0
 
     def others(self, tried: Container[str], now: float) -> bool:
         """Return whether there is a server to ask that was not tried."""

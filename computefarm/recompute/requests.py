@@ -71,7 +71,7 @@ class Answer(Response, frozen=True):
         }
 
 
-def answer_of(order_id: bytes, reply: Reply, *, attempts: int = 0) -> Answer:
+def answer_of(order_id: bytes, reply: Reply) -> Answer:
     """Return what a server has said."""
     values: Mapping[str, Any] = {}
     status, reason = reply.status, reply.reason
@@ -91,6 +91,6 @@ def answer_of(order_id: bytes, reply: Reply, *, attempts: int = 0) -> Answer:
         queue_ms=reply.queue_ms,
         worker=reply.worker,
         hostname=reply.hostname,
-        attempts=reply.attempts + attempts,
+        attempts=reply.attempts,
         merged=reply.merged,
     )

@@ -243,9 +243,8 @@ class Link:
                     self._data(message, data)
 
     def _control(self, message: FromManager) -> None:
-        if isinstance(message, Time):
-            if self._farm_clock is not None:
-                self._farm_clock.answered(message.asked_s, message.at)
+        if isinstance(message, Time) and self._farm_clock is not None:
+            self._farm_clock.answered(message.asked_s, message.at)
             return
         if isinstance(message, Welcome):
             self.welcome = True

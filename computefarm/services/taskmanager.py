@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from computefarm import __version__
 from computefarm.codec import decode_to_manager, encode
@@ -46,6 +46,7 @@ from computefarm.messages import (
     Reply,
     Reported,
     TaskOutput,
+    ToManager,
     Want,
 )
 from computefarm.store.blobs import BlobStore
@@ -107,6 +108,8 @@ class TaskManagerService:
         self.farm = farm
         self._storage = Offload("cf-storage")
         self._desk = LogDesk(farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run))
+        self._inside: dict[str, Callable[[FromManager], None]] = {}
+        """Peers that are parts of this process."""
         self._routes: dict[bytes, Peer] = {}
         self._peers: dict[str, Peer] = {}
         self._by_boot: dict[tuple[str, str], Peer] = {}
@@ -388,6 +391,14 @@ class TaskManagerService:
                     self._outgoing.say(client, TaskOutput(session, task, output.attempt, output.pieces))
         self._obey(self.core.receive(peer.name, Heartbeat(), now))
 
+    def admit(self, hello: Hello, hear: Callable[[FromManager], None]) -> Callable[[ToManager], None]:
+        """Let a part of this process be a peer; return by what it speaks. It hears `Disconnect` last."""
+        self._counter += 1
+        name = f"{hello.role}-{self._counter}"
+        self._inside[name] = hear
+        self._obey(self.core.connect(name, hello.role, hello, self._clock()))
+        return lambda message: self._obey(self.core.receive(name, message, self._clock()))
+
     # --- the core's commands ---
 
     def _learn(self, fact: Fact) -> None:
@@ -417,6 +428,10 @@ class TaskManagerService:
             self._outgoing.say(peer, message)
 
     def _send(self, command: Send) -> None:
+        hear = self._inside.get(command.peer)
+        if hear is not None:
+            hear(command.message)
+            return
         peer = self._peers.get(command.peer)
         if peer is None:
             return
@@ -430,6 +445,9 @@ class TaskManagerService:
 
     def _drop(self, name: str, reason: str = "") -> None:
         """Forget a peer; without a reason nobody needs to read of it."""
+        hear = self._inside.pop(name, None)
+        if hear is not None:
+            hear(Disconnect("gone", reason))
         peer = self._peers.pop(name, None)
         if peer is None:
             return
