@@ -23,6 +23,7 @@ import zmq
 
 from computefarm.errors import FarmError
 from computefarm.home import Home, host_id, hostname
+from computefarm.messages import Reply
 from computefarm.services.loop import Loop
 from computefarm.settings import Settings, load_settings
 from computefarm.transport.peer_end import PeerEnd
@@ -30,8 +31,8 @@ from computefarm.worker_api.kernel import KernelError
 
 from .balance import Balance, Standing
 from .hosts import origin_of, parse_hosts, servers
-from .requests import Answer, Kernels
-from .service import RecomputeService
+from .requests import Answer, Kernels, answer_of
+from .service import Call, RecomputeService
 
 WINDOW = 512
 """Requests that `map` reads ahead of the answer that is next."""
@@ -94,7 +95,10 @@ class Client:
         self._context.destroy(linger=100)
 
     def submit(self, request: Mapping[str, object]) -> Future[Answer]:
-        """Send a request; the future's result is its answer, whatever its status. It can be cancelled."""
+        """Send a request; the future's result is its answer, whatever its status.
+
+        It can be cancelled: then nobody computes it any more.
+        """
         future: Future[Answer] = Future()
         try:
             order = self._kernels.order(request, deadline_ms=self._timeout_ms)
@@ -104,12 +108,18 @@ class Client:
         if self._closed:
             raise FarmError("this client is closed")
 
-        def then(answer: Answer) -> None:
+        def then(reply: Reply) -> None:
             if future.set_running_or_notify_cancel():
-                future.set_result(answer)
+                future.set_result(answer_of(order.id, reply))
 
-        self._service.ask(order, then)
+        call = self._service.ask(order.request, order.deadline_s, then)
+        future.add_done_callback(lambda done: self._drop(call) if done.cancelled() else None)
         return future
+
+    def _drop(self, call: Call) -> None:
+        """Tell the server that nobody waits any more."""
+        if not self._closed:
+            self._service.call(lambda: self._service.withdraw(call))
 
     def compute(self, request: Mapping[str, object]) -> Answer:
         """Return the answer to one request; it comes within its deadline and half a second."""
