@@ -391,8 +391,3 @@ def falls(state: Json) -> bool:
     """Tell whether its worker has ended, or ends again and again."""
     workers = [one for one in state["services"] if one["name"].endswith("-worker")]
     return any(not one["running"] or one["restarts"] > 1 for one in workers)
-
-
-def put_step(text: str) -> None:
-    """Print one line about what was done."""
-    print(text, flush=True)

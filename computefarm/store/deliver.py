@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from computefarm.errors import FarmError, StoreError, TaskError
-from computefarm.messages import Digest, FileEntry
+from computefarm.errors import FarmError, TaskError
+from computefarm.messages import FileEntry
 
 from .blobs import BlobStore
 from .copying import is_full, store_error
 from .layout import safe_relative
-from .writer import BlobWriter
 
 Fill = Callable[[FileEntry, int], None]
 """Writes an entry's content into an empty open file, verified; raises `FarmError` or `OSError`."""
@@ -39,38 +38,11 @@ class Part:
         self.entry = entry
         self.part = part
         self.target = target
-        self.complete = False
 
     def discard(self) -> None:
         """Remove the temporary file."""
         with contextlib.suppress(OSError):
             os.unlink(self.part)
-
-
-class StreamedPart(Part):
-    """An output whose chunks arrive one after the other, in any order, from one thread at a time."""
-
-    def __init__(self, entry: FileEntry, part: str, target: str) -> None:
-        super().__init__(entry, part, target)
-        mode = 0o777 if entry.executable else 0o666
-        self._writer = BlobWriter(entry.digest, entry.size, Path(part), self._keep, mode)
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Put `data` at `offset`."""
-        self._writer.write(offset, data)
-
-    def finish(self) -> None:
-        """Verify the digest; `Damaged` when it does not hold, and then nothing is left."""
-        self._writer.finish()
-        self.complete = True
-
-    def discard(self) -> None:
-        """Remove the temporary file."""
-        self._writer.abort()
-        super().discard()
-
-    def _keep(self, part: Path, target: int, digest: Digest, size: int) -> None:
-        """Leave the verified file under its temporary name, for `place`."""
 
 
 class Delivery:
@@ -84,6 +56,7 @@ class Delivery:
         self._base = os.path.realpath(project)
         self._stem = f".cf-{os.getpid()}-{secrets.token_hex(4)}"
         self._numbers = itertools.count()
+        self._tidied: set[str] = set()
 
     def install(self, entries: Sequence[FileEntry], fill: Fill) -> None:
         """Write every entry with `fill`, then put all of them in place; on an error before that, none."""
@@ -98,24 +71,14 @@ class Delivery:
             for part in parts:
                 part.discard()
             raise
-        self.place(parts)
+        self._place(parts)
 
-    def open_part(self, entry: FileEntry) -> StreamedPart:
-        """Return a file for the chunks of an output; `place` it when all of the task's are complete."""
-        part, target = self._names(entry)
-        try:
-            return StreamedPart(entry, part, target)
-        except StoreError as error:
-            raise TaskError(f"cannot write output {entry.path}: {error}") from error
-
-    def place(self, parts: Sequence[Part]) -> None:
+    def _place(self, parts: Sequence[Part]) -> None:
         """Rename all parts into place; the temporary files are gone afterwards, whatever happens."""
         entry = None
         try:
             for part in parts:
                 entry = part.entry
-                if not part.complete:
-                    raise TaskError(f"output {entry.path} did not arrive completely")
                 _check_target(part)
             for part in parts:
                 entry = part.entry
@@ -137,14 +100,6 @@ class Delivery:
         for folder in folders:
             _sync(folder)
 
-    def tidy(self, folders: Iterable[str]) -> None:
-        """Remove temporary files that processes now dead have left in these folders of the project."""
-        for folder in folders:
-            place = os.path.join(self._base, folder)
-            with contextlib.suppress(OSError):
-                for name in os.listdir(place):
-                    _remove_leftover(os.path.join(place, name), name)
-
     def _write(self, entry: FileEntry, fill: Fill) -> Part:
         name, target = self._names(entry)
         part = Part(entry, name, target)
@@ -153,7 +108,6 @@ class Delivery:
             opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
                 fill(entry, opened)
-                part.complete = True
             finally:
                 os.close(opened)
         except OSError as error:
@@ -168,6 +122,9 @@ class Delivery:
         """Return the temporary and the final name of an entry; its folder exists afterwards."""
         folder, _, name = safe_relative(entry.path).rpartition("/")
         place = self._folder(folder, entry.path) if folder else self._base
+        if place not in self._tidied:
+            self._tidied.add(place)
+            _tidy(place)
         return f"{place}/{self._stem}-{next(self._numbers)}", f"{place}/{name}"
 
     def _folder(self, folder: str, path: str) -> str:
@@ -212,6 +169,13 @@ def _sync(path: str) -> None:
         raise TaskError(f"cannot write {path} through to the disk: {error.strerror}") from error
     finally:
         os.close(opened)
+
+
+def _tidy(folder: str) -> None:
+    """Remove temporary files that processes now dead have left."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            _remove_leftover(f"{folder}/{name}", name)
 
 
 def _remove_leftover(path: str, name: str) -> None:

@@ -100,10 +100,6 @@ class BlobIndex:
                 else:
                     self._pins.pop(digest, None)
 
-    def pinned(self, digest: Digest) -> bool:
-        """Tell whether somebody uses a blob, held or not."""
-        return digest in self._pins
-
     def least_recently_used(self, used_before: float | None = None) -> list[Digest]:
         """Return the unpinned blobs, the one longest unused first; only those not used since that time."""
         with self._lock:

@@ -5,6 +5,7 @@ It may be lost at any time without harm, so it is not synced, and a corrupt file
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -37,6 +38,8 @@ _TOGETHER = 64
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+log = logging.getLogger("computefarm.store")
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Result)
 
@@ -53,7 +56,6 @@ class ResultCache:
         self.path = Path(path)
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self._notices: list[str] = []
         self._used: set[Digest] = set()
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
@@ -62,12 +64,6 @@ class ResultCache:
 
     def __len__(self) -> int:
         return self._rows
-
-    def take_notices(self) -> tuple[str, ...]:
-        """Return, once, what a user should be told: a corrupt file put aside."""
-        with self._lock:
-            notices, self._notices = tuple(self._notices), []
-        return notices
 
     def get_many(self, digests: Sequence[Digest]) -> dict[Digest, Result]:
         """Return the results that are known."""
@@ -93,11 +89,6 @@ class ResultCache:
             return
         with self._lock:
             self._attempt(lambda database: self._put(database, rows))
-
-    def forget_many(self, digests: Sequence[Digest]) -> None:
-        """Remove results, because something they name can no longer be had."""
-        with self._lock:
-            self._attempt(lambda database: self._delete(database, digests))
 
     def close(self) -> None:
         """Write down what was used lately, and close the file."""
@@ -154,7 +145,7 @@ class ResultCache:
         for suffix in ("-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self._used.clear()
-        self._notices.append(f"result cache {self.path} begun afresh: {text}; the old file is {aside.name}")
+        log.warning("result cache %s begun afresh: %s; the old file is %s", self.path, text, aside.name)
 
     def _put(self, database: sqlite3.Connection, rows: list[tuple[Digest, int, int, int, bytes]]) -> None:
         self._note_use(database)

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from computefarm.errors import Damaged, StoreError
 from computefarm.messages import Digest
@@ -111,10 +110,6 @@ class Shelf:
             return os.pread(source, max(0, min(end, blob.size) - offset), offset)
         finally:
             os.close(source)
-
-    def open_verified(self, digest: Digest) -> BinaryIO:
-        """Return a verified blob, open for reading."""
-        return os.fdopen(self._open(digest, self._known(digest)), "rb")
 
     def _known(self, digest: Digest) -> Blob:
         blob = self._index.get(digest)

@@ -20,7 +20,7 @@ Publish = Callable[[Path, int, Digest, int], None]
 class BlobWriter:
     """A blob on its way: chunks arrive in any order, from one thread at a time."""
 
-    def __init__(self, digest: Digest, size: int, part: Path, publish: Publish, mode: int = 0o444) -> None:
+    def __init__(self, digest: Digest, size: int, part: Path, publish: Publish) -> None:
         self.digest = digest
         self.size = size
         self.received = 0
@@ -32,7 +32,7 @@ class BlobWriter:
         self._in_order = True
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._target = os.open(self._part, flags, mode)
+            self._target = os.open(self._part, flags, 0o444)
         except OSError as error:
             raise self._failure(error) from error
 

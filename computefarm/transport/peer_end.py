@@ -31,11 +31,6 @@ CONNECT_MS = 3000
 LAST_WORDS_MS = 300
 """How long what was said last may take to leave; a live connection needs less than one."""
 
-RETRY_S = 2.0
-"""Between two tries when ZeroMQ has given up (it does so after a refusal)."""
-PATIENCE_S = 15.0
-"""After so long without a connection dial afresh, whatever ZeroMQ is doing."""
-
 _BARRED = 500
 """What the manager answers to a key that it knows and does not let in."""
 
@@ -60,9 +55,9 @@ class LinkState(StrEnum):
     UNREACHABLE = "unreachable"
     """Nobody listens at the address; ZeroMQ dials again."""
     STRANGER = "stranger"
-    """Whoever answers does not hold the farm's key; `keep_trying` dials again."""
+    """Whoever answers does not hold the farm's key; `reconnect` dials again."""
     REFUSED = "refused"
-    """The manager does not let our key in; `keep_trying` asks again."""
+    """The manager does not let our key in; `reconnect` asks again."""
 
 
 class LinkEvent(msgspec.Struct, frozen=True):
@@ -106,7 +101,6 @@ class PeerEnd:
         self._endpoint = address
         self._greeted = False
         self._explained = False
-        self._dialled_at: float | None = None
         self._socket = context.socket(zmq.DEALER)
         for option, value in LIMITS:
             self._socket.setsockopt(option, value)
@@ -154,7 +148,6 @@ class PeerEnd:
     def _tell(self, told: LinkEvent, news: list[LinkEvent]) -> None:
         if told != self.state:
             self.state = told
-            self._dialled_at = None
             news.append(told)
 
     def _read_event(self, event: int, value: int) -> LinkEvent | None:
@@ -270,19 +263,6 @@ class PeerEnd:
             send(body, zmq.NOBLOCK | zmq.SNDMORE)
             send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
         return True
-
-    def keep_trying(self, now: float) -> None:
-        """Dial again where ZeroMQ has given up; call it about once a second (`now` in monotonic seconds)."""
-        if self.up or self._monitor is None:
-            return
-        if self._dialled_at is None:
-            self._dialled_at = now
-        gave_up = self.state is not None and self.state.state in (LinkState.REFUSED, LinkState.STRANGER)
-        if now - self._dialled_at >= (RETRY_S if gave_up else PATIENCE_S):
-            self._dialled_at = now
-            told = self.state
-            self.reconnect()
-            self.state = told
 
     def reconnect(self) -> None:
         """Hang up and dial again at once; what then happens is told, even if it is no news."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from computefarm.errors import Damaged, StoreError, TaskError
+from computefarm.errors import StoreError, TaskError
 from computefarm.messages import FileEntry
 from computefarm.store import deliver
 from computefarm.store.blobs import BlobStore
@@ -42,22 +42,11 @@ def test_outputs_are_put_in_place(project: Path, store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize(("umask", "plain", "executable"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0, 0o666, 0o777)])
-@pytest.mark.parametrize("streamed", [False, True])
-def test_modes_are_the_users(
-    project: Path, store: BlobStore, umask: int, plain: int, executable: int, streamed: bool
-) -> None:
+def test_modes_are_the_users(project: Path, store: BlobStore, umask: int, plain: int, executable: int) -> None:
     entries = [entry(store, "plain"), entry(store, "tool", b"#!", True)]
-    delivery = Delivery(project)
     before = os.umask(umask)
     try:
-        if streamed:
-            opened = [delivery.open_part(item) for item in entries]
-            for part in opened:
-                part.write(0, store.read(part.entry.digest))
-                part.finish()
-            delivery.place(opened)
-        else:
-            delivery.install(entries, from_store(store))
+        Delivery(project).install(entries, from_store(store))
     finally:
         os.umask(before)
     assert (project / "plain").stat().st_mode & 0o777 == plain
@@ -90,50 +79,10 @@ def test_a_failed_write_leaves_nothing(project: Path, store: BlobStore, number: 
     assert os.listdir(project) == ["a"]
 
 
-def test_streamed_parts(project: Path, store: BlobStore) -> None:
-    delivery = Delivery(project)
-    opened = [delivery.open_part(entry(store, name, LARGE)) for name in ("x", "d/y")]
-    for part in opened:
-        part.write(400_000, LARGE[400_000:])
-        part.write(0, LARGE[:400_000])
-        part.finish()
-        assert not (project / part.entry.path).exists()
-    delivery.place(opened)
-    assert (project / "x").read_bytes() == (project / "d/y").read_bytes() == LARGE
-    assert parts(project) == []
-
-
-def test_a_streamed_part_is_verified(project: Path, store: BlobStore) -> None:
-    part = Delivery(project).open_part(entry(store, "x", b"right"))
-    part.write(0, b"wrong")
-    with pytest.raises(Damaged):
-        part.finish()
-    assert os.listdir(project) == []
-
-
-def test_an_unfinished_part_is_not_put_in_place(project: Path, store: BlobStore) -> None:
-    delivery = Delivery(project)
-    done, half = (delivery.open_part(entry(store, name, b"right")) for name in ("x", "y"))
-    done.write(0, b"right")
-    done.finish()
-    half.write(0, b"ri")
-    with pytest.raises(TaskError, match="y did not arrive"):
-        delivery.place([done, half])
-    assert os.listdir(project) == []
-
-
-def test_a_discarded_part_leaves_nothing(project: Path, store: BlobStore) -> None:
-    part = Delivery(project).open_part(entry(store, "x", b"right"))
-    part.write(0, b"ri")
-    part.discard()
-    assert os.listdir(project) == []
-
-
 @pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", "", "a//x", "x\0"])
 def test_paths_outside_are_refused(project: Path, store: BlobStore, path: str) -> None:
     for deliver_it in (
         lambda: Delivery(project).install([entry(store, path)], from_store(store)),
-        lambda: Delivery(project).open_part(entry(store, path)),
         lambda: Delivery(project).sync([path]),
     ):
         with pytest.raises(TaskError):
@@ -205,7 +154,7 @@ def test_sync_covers_files_and_folders(project: Path, store: BlobStore, monkeypa
     assert synced == [f"{project}/d/x", f"{project}/d/y", *sorted([f"{project}/d", str(project)], key=synced.index)]
 
 
-def test_only_the_leftovers_of_dead_processes_are_tidied(project: Path) -> None:
+def test_the_leftovers_of_dead_processes_go_with_the_first_output(project: Path, store: BlobStore) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     kept = {f".cf-{os.getpid()}-0a1b2c3d-1", f".cf-{dead.pid}-0a1b2c3d-2", ".cf-notes", "x"}
@@ -213,5 +162,5 @@ def test_only_the_leftovers_of_dead_processes_are_tidied(project: Path) -> None:
         (project / name).touch()
         if name != f".cf-{dead.pid}-0a1b2c3d-2":
             os.utime(project / name, (1, 1))
-    Delivery(project).tidy(["", "nowhere"])
+    Delivery(project).install([entry(store, "x")], from_store(store))
     assert set(os.listdir(project)) == kept

@@ -37,7 +37,6 @@ def test_results_come_back_equal_also_after_a_restart(tmp_path: Path) -> None:
     again = ResultCache(tmp_path / "deep" / "results.db")
     assert len(again) == 200
     assert again.get_many([*stored, key(999)]) == stored
-    assert again.take_notices() == ()
     again.close()
     again.close()
 
@@ -56,15 +55,6 @@ def test_only_success_is_cached(tmp_path: Path, outcome: Outcome) -> None:
     with pytest.raises(ValueError, match=str(outcome)):
         cache.put_many([(key(1), result(1)), (key(2), Result(outcome))])
     assert cache.get_many([key(1), key(2)]) == {}
-    cache.close()
-
-
-def test_results_can_be_forgotten(tmp_path: Path) -> None:
-    cache = ResultCache(tmp_path / "results.db")
-    cache.put_many([(key(n), result(n)) for n in range(3)])
-    cache.forget_many([key(0), key(7)])
-    assert set(cache.get_many([key(n) for n in range(3)])) == {key(1), key(2)}
-    assert len(cache) == 2
     cache.close()
 
 
@@ -91,22 +81,21 @@ def test_bytes_are_limited_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_corrupt_file_is_put_aside_with_a_notice(tmp_path: Path, junk: bytes) -> None:
+def test_a_corrupt_file_is_put_aside_and_said(tmp_path: Path, junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "results.db"
     (tmp_path / "results.db.corrupt-1").write_text("of last year")
     path.write_bytes(junk)
     cache = ResultCache(path)
     cache.put_many([(key(1), result(1))])
     assert cache.get_many([key(1)]) == {key(1): result(1)}
-    (notice,) = cache.take_notices()
-    assert "results.db.corrupt-2" in notice
-    assert cache.take_notices() == ()
+    (record,) = caplog.records
+    assert "results.db.corrupt-2" in record.getMessage()
     assert (tmp_path / "results.db.corrupt-2").read_bytes() == junk
     assert (tmp_path / "results.db.corrupt-1").read_text() == "of last year"
     cache.close()
 
 
-def test_a_file_that_breaks_later_is_put_aside_too(tmp_path: Path) -> None:
+def test_a_file_that_breaks_later_is_put_aside_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "results.db"
     cache = ResultCache(path)
     cache.put_many([(key(n), result(n, "x" * 3000)) for n in range(200)])
@@ -118,7 +107,7 @@ def test_a_file_that_breaks_later_is_put_aside_too(tmp_path: Path) -> None:
     assert broken.get_many([key(n) for n in range(200)]) == {}
     broken.put_many([(key(1), result(1))])
     assert broken.get_many([key(1)]) == {key(1): result(1)}
-    assert any("corrupt-1" in notice for notice in broken.take_notices())
+    assert any("corrupt-1" in record.getMessage() for record in caplog.records)
     broken.close()
 
 
@@ -137,7 +126,7 @@ def test_a_row_that_is_not_what_was_written_is_no_answer(tmp_path: Path) -> None
     again.close()
 
 
-def test_another_schema_is_put_aside(tmp_path: Path) -> None:
+def test_another_schema_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "results.db"
     cache = ResultCache(path)
     cache.put_many([(key(1), result(1))])
@@ -147,7 +136,7 @@ def test_another_schema_is_put_aside(tmp_path: Path) -> None:
     database.close()
     again = ResultCache(path)
     assert again.get_many([key(1)]) == {}
-    assert "schema 99" in again.take_notices()[0]
+    assert "schema 99" in caplog.records[0].getMessage()
     assert (tmp_path / "results.db.schema-99-1").exists()
     again.close()
 
