@@ -31,7 +31,9 @@ def own_manager(home: Home, where: str, port: int, farm: str) -> Iterator[str]:
             hint="cf-worker --capability recompute    # without --serve joins it",
         )
     command = [sys.executable, "-m", "computefarm.cli.taskmanager", "start", "--name", name]
-    manager = subprocess.Popen([*command, "--listen", str(address)], stdin=subprocess.DEVNULL)
+    command += ["--listen", str(address), "--lifeline"]
+    # The pipe closes when this process ends, be it killed: then the manager ends too.
+    manager = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         _wait(home, name, manager)
         yield name
@@ -42,6 +44,8 @@ def own_manager(home: Home, where: str, port: int, farm: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             manager.kill()
             manager.wait()
+        assert manager.stdin is not None
+        manager.stdin.close()
 
 
 def _wait(home: Home, name: str, manager: subprocess.Popen[bytes]) -> None:

@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pass recompute requests on to the TaskManagers at HOST[:PORT][/weight=W][/tier=N],…",
     )
     start.add_argument("--verbose", action="store_true", help="log more")
+    start.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
     start.set_defaults(call=_start)
 
     stop = commands.add_parser("stop", help="stop it")
@@ -145,6 +146,9 @@ def _serve(arguments: argparse.Namespace, home: Home, settings: Settings, runnin
         loop = Loop()
         signals = Signals(loop)
         signals.stop_on_signals()
+        if arguments.lifeline:
+            # Its other end is with whoever has started this process, and closes however that ends.
+            loop.watch(sys.stdin.fileno(), loop.stop)
         journal = TaskJournal(journal_folder(home, farm.name), farm.name)
         farm_log = _open_log(home, farm.name, settings)
         service = TaskManagerService(
@@ -202,7 +206,7 @@ def _open_log(home: Home, farm: str, settings: Settings) -> FarmLog:
         log_folder(home.state, farm),
         limit=settings.farm_log_limit,
         runs=settings.log_runs,
-        parser_of=lambda source: parsers.get(source.capability, ""),
+        parser_of=lambda source: source.logs or parsers.get(source.capability, ""),
     )
     here = hostname()
     logging.getLogger().addHandler(Direct(lambda records: farm_log.reported(here, "taskmanager", records)))

@@ -35,6 +35,8 @@ QUEUED = 20_000
 QUEUED_BYTES = 256 * 1024 * 1024
 """What waits, per client and in all; more is refused."""
 
+DESERTED = "no worker answers requests there now"
+
 AGAIN = frozenset({"error", "busy"})
 """Statuses that another worker may do better than."""
 
@@ -45,6 +47,8 @@ class Asker(msgspec.Struct, frozen=True):
     peer: PeerId
     number: int
     until: float
+    passed_on: bool = False
+    """It is a manager, and may have others to ask."""
 
 
 class Ticket(msgspec.Struct, eq=False):
@@ -108,7 +112,7 @@ class Volatile:
             return  # said again on a new connection
         self._meet()
         until = now + min(max(0.0, request.budget_s), 86_400.0)
-        asker = Asker(peer.peer, request.number, until)
+        asker = Asker(peer.peer, request.number, until, bool(request.path))
         same = self._identity(request)
         key = self._same.get(same)
         if key is None:
@@ -163,6 +167,8 @@ class Volatile:
         self._review(now)
         if self.queued:
             self._place(now)
+        if self.queued and self._deserted:
+            self._send_back(now)
 
     def tick(self, now: float) -> None:
         """Answer what is late, and forget what clients that are gone have asked."""
@@ -211,6 +217,8 @@ class Volatile:
             return Reply(number, "busy", text, attempts=0)
         if count >= QUEUED or self._bytes + len(request.body) > QUEUED_BYTES:
             return Reply(number, "busy", f"{count} requests wait already; ask again later", attempts=0)
+        if request.path and self._deserted:
+            return Reply(number, "busy", DESERTED, attempts=0)
         reason = self._impossible(request) if now >= self._tables.settled_at else ""
         return Reply(number, "error", reason, attempts=0) if reason else None
 
@@ -313,6 +321,25 @@ class Volatile:
             told.append(self._impossible(ticket.request) or self._held() or "every worker was busy")
         count = len(ticket.tried)
         return f"{count} attempt{'' if count == 1 else 's'}; " + "; ".join(told)
+
+    @property
+    def _deserted(self) -> bool:
+        """Return whether nobody is here who could answer anything."""
+        servers = self._servers.values()
+        return not any(one.worker.peer and not one.silent and not one.worker.held for one in servers)
+
+    def _send_back(self, now: float) -> None:
+        """Have other managers ask somebody else than us, who can only wait."""
+        for ticket in [ticket for ticket in self._tickets.values() if not ticket.worker]:
+            back = [asker for asker in ticket.askers if asker.passed_on]
+            ticket.askers = [asker for asker in ticket.askers if not asker.passed_on]
+            for asker in back:
+                self._unask(asker)
+                tries = len(ticket.tried)
+                reply = Reply(asker.number, "busy", DESERTED, attempts=tries, about=ticket.about)
+                self._tables.say(asker.peer, reply, now)
+            if not ticket.askers:
+                self._forget(ticket)
 
     def _held(self) -> str:
         """Say why no worker takes anything now, when that is so."""

@@ -36,6 +36,8 @@ GRACE_S = 0.5
 ASKS = 4
 """How often a server with requests in hand is asked whether it lives, before it is given up."""
 
+DIALLED = "it is being dialled"
+
 FOR_GOOD = ("role", "key", "version")
 """Codes of those who will not have us, however often we come."""
 
@@ -320,7 +322,7 @@ class RecomputeService:
         if server.error is not None:
             return str(server.error).splitlines()[0]
         if not server.standing.trouble and self._clock() < self._lonely_at + self._connect_s:
-            return "it is being dialled"
+            return DIALLED
         return server.standing.trouble or f"no answer within {self._connect_s * 1000:.0f} ms"
 
     def error(self) -> FarmError | None:

@@ -50,10 +50,13 @@ from computefarm.transport.peer_end import PeerEnd
 
 from .balance import Balance, Standing
 from .hosts import HostEntry, access_of, parse_hosts
-from .service import Call, RecomputeService
+from .service import DIALLED, Call, RecomputeService
 
 BEAT_S = 0.3
 """With requests in hand an upstream that lives says so this often: others would get them else."""
+
+REST_S = 1.0
+"""How long a manager is not asked that has said that it is busy."""
 
 KEY_LETTERS = 12
 """Of a manager's fingerprint, in tags and paths: enough to tell those of one user apart."""
@@ -106,6 +109,8 @@ class Upstream:
         self._heartbeat_s = 2.0
         self._beat_at = 0.0
         self._news = False
+        self._busy = ""
+        self._rest_until = 0.0
         self._admitted = False
         self._registered: Register | None = None
         self._told: tuple[str, int] | None = None
@@ -134,12 +139,12 @@ class Upstream:
         if now >= self._beat_at:
             self._beat_at = now + (BEAT_S if self._calls else self._heartbeat_s)
             self._say(Heartbeat())
-            self._register()  # a retry interval may be over
+            self._register()  # a rest or a retry interval may be over
 
     def next_deadline(self) -> float | None:
         """Return when to call `tick`."""
         if self._inbox or self._news:
-            return self._clock()
+            return float("-inf")
         deadline = self._service.next_deadline()
         return self._beat_at if deadline is None else min(self._beat_at, deadline)
 
@@ -164,7 +169,9 @@ class Upstream:
             PROTOCOL, __version__, "worker", secrets.token_hex(8), host=self._host, hostname=self._hostname
         )
         self._admitted = True
-        self._speak: Callable[[ToManager], None] = self._manager.admit(hello, self._inbox.append)
+        self._speak: Callable[[ToManager], None] = self._manager.admit(
+            hello, lambda message: self._inbox.append(message)
+        )
         self._registered = None
         self._register()
 
@@ -190,6 +197,8 @@ class Upstream:
             held = f"it passes requests on to more than {MANAGERS} others"
         elif not held and not slots:
             held = "no worker there answers requests"
+        elif not held and self._clock() < self._rest_until:
+            held = self._busy
         register = Register(
             worker=self.name[:255],
             host=self._host,
@@ -205,12 +214,23 @@ class Upstream:
             self._registered = register
             self._log(held, slots)
             self._say(register)
+            if held and held != self._busy:
+                self._hand_back(held)
+
+    def _hand_back(self, held: str) -> None:
+        """Let others have what the other manager can do nothing with."""
+        calls, self._calls = self._calls, {}
+        for number, call in calls.items():
+            self._service.withdraw(call)
+            self._say(Reply(number, "error", held))
 
     def _log(self, held: str, slots: int) -> None:
         if (held, slots) == self._told:
             return
         self._told = (held, slots)
-        if held:
+        if held == DIALLED:
+            log.info("upstream %s: %s", self.name, held)
+        elif held:
             log.warning("upstream %s is not asked: %s", self.name, held)
         else:
             log.info("upstream %s is asked, %d at a time", self.name, slots)
@@ -245,6 +265,8 @@ class Upstream:
 
         def then(reply: Reply) -> None:
             if self._calls.pop(number, None) is not None:
+                if reply.status == "busy":
+                    self._rest(reply.reason)
                 self._say(msgspec.structs.replace(reply, number=number))
 
         if not self._calls:
@@ -253,6 +275,14 @@ class Upstream:
         # Entered first: without a connection the answer comes at once.
         self._calls[number] = Call(sent, request.budget_s, then)
         self._service.take(self._calls[number])
+
+
+    def _rest(self, reason: str) -> None:
+        """Leave a manager alone for a moment that can do nothing with requests now."""
+        self._busy = reason
+        self._rest_until = self._clock() + REST_S
+        self._beat_at = min(self._beat_at, self._rest_until)
+        self._register()
 
 
 def merged_tags(pools: Iterable[Pool], manager: str) -> dict[str, str]:
