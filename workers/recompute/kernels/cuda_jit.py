@@ -1,12 +1,13 @@
 """Compile with numba for CUDA, and give a GPU's memory back.
 
 A kernel says that it can use a GPU by `devices = frozenset({"cpu", "cuda"})`, and by `Cost.gpu_s` and
-`Cost.vram` of its requests. Its `run`, `warmup` and `selftest` are then called with a context whose `device` is
-`cuda` as well, and take a module `NAME_cuda` instead of `NAME_cpu`.
+`Cost.vram` of its requests. Its `run`, `warmup` and `selftest` are then called with both kinds of `Context`,
+and take a module `NAME_cuda` instead of `NAME_cpu` where the context's device is `cuda`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from numba import cuda as _cuda
 cuda: Any = _cuda
 
 SIMULATED: Final = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+if SIMULATED:
+    # Words overflow as they should; the simulator computes with numpy, which warns of it.
+    warnings.filterwarnings("ignore", message="overflow encountered", category=RuntimeWarning)
 THREADS: Final = 128
 """Of a block, unless a kernel has reasons."""
 
@@ -28,11 +32,6 @@ def kernel(function: Callable[..., Any]) -> Any:
 def device_function(function: Callable[..., Any]) -> Any:
     """Compile `function`, which kernels call."""
     return cuda.jit(device=True)(function)
-
-
-def blocks(threads: int) -> int:
-    """Return how many blocks of `THREADS` are needed for so many threads."""
-    return max(1, -(-threads // THREADS))
 
 
 def release() -> None:

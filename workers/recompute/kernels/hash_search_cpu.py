@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from .jit import compiled
 from .pos1_blake3 import put
@@ -30,12 +31,16 @@ START: Final = np.array(
 
 def search(prefix: bytes, start: int, count: int, bits: int) -> list[int]:
     """Return the numbers from `start` whose hash begins with `bits` zero bits."""
+    found = np.empty(count, np.int64)
+    n = scan(padded(prefix), 8 * len(prefix), start, count, bits, found)
+    return [int(number) for number in found[:n]]
+
+
+def padded(prefix: bytes) -> npt.NDArray[np.uint32]:
+    """Return the words of a block that is hashed, with 0 for the number of 8 bytes."""
     block = prefix + bytes(8) + b"\x80"
     block = block.ljust(56, b"\0") + ((len(prefix) + 8) * 8).to_bytes(8, "big")
-    words = np.frombuffer(block, ">u4").astype(np.uint32)
-    found = np.empty(count, np.int64)
-    n = scan(words, 8 * len(prefix), start, count, bits, found)
-    return [int(number) for number in found[:n]]
+    return np.frombuffer(block, ">u4").astype(np.uint32)
 
 
 @compiled

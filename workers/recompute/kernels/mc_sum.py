@@ -10,12 +10,14 @@ import msgspec
 
 from computefarm.worker_api.kernel import OK, BadRequest, Context, Cost, Envelope, KernelError, Result, whole
 
-from .loading import compiled_module
+from .loading import compiled_module, cuda_module
 
 STEP: Final = 1 << 16
 """Blocks between two looks at the deadline: about 2 ms."""
 SAMPLES: Final = 64
 """Into how many stretches the blocks are divided, each with a sum of its own."""
+VRAM: Final = 1 << 20
+"""Bytes that a sum takes of a GPU's memory, at the most."""
 FORMS: Final = ("mean", "pi")
 
 
@@ -45,7 +47,7 @@ class MonteCarloSum:
 
     name: ClassVar[str] = "mc.sum"
     version: ClassVar[int] = 1
-    devices: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
 
     def parse(self, raw: Mapping[str, object]) -> SumRequest:
         """Return the request; raises `BadRequest`."""
@@ -63,7 +65,13 @@ class MonteCarloSum:
 
     def cost(self, request: SumRequest) -> Cost:
         """Estimate memory and time."""
-        return Cost(memory=1 << 20, cpu_s=1e-4 + request.blocks * 4e-8, splittable=SAMPLES)
+        return Cost(
+            memory=1 << 20,
+            cpu_s=1e-4 + request.blocks * 4e-8,
+            gpu_s=1e-3 + request.blocks * 1e-10,
+            vram=VRAM,
+            splittable=SAMPLES,
+        )
 
     def split(self, request: SumRequest, parts: int) -> Sequence[SumRequest]:
         """Return at most `parts` requests for neighbouring stretches."""
@@ -73,6 +81,10 @@ class MonteCarloSum:
 
     def run(self, part: SumRequest, context: Context) -> list[int]:
         """Return the sum of each stretch of a part."""
+        if context.device == "cuda":
+            stretches = [part.stretch(n) for n in range(part.first, part.last)]
+            sums = cuda_module("mc_sum_cuda").sums
+            return list(sums(part.seed, stretches, part.form, context.check))
         return [self._sum(part, n, context) for n in range(part.first, part.last)]
 
     def _sum(self, request: SumRequest, n: int, context: Context) -> int:
@@ -111,11 +123,14 @@ class MonteCarloSum:
 
     def selftest(self, context: Context) -> None:
         """Sum a few blocks and compare with numpy's own generator; raises `KernelError`."""
-        expected = compiled_module("mc_sum_cpu").by_numpy(seed=2**63 + 5, start=7, blocks=1000)
-        request = SumRequest(2**63 + 5, 7, 1000, "mean")
+        blocks = 70 if context.simulated else 1000
+        expected = compiled_module("mc_sum_cpu").by_numpy(seed=2**63 + 5, start=7, blocks=blocks)
+        request = SumRequest(2**63 + 5, 7, blocks, "mean")
         if sum(self.run(request, context)) != expected:
             raise KernelError("mc.sum fails its self-test: it draws other numbers than numpy does")
-        self.run(SumRequest(1, 0, 100, "pi"), context)
+        request = SumRequest(1, 0, 100, "pi")
+        if self.run(request, context) != self.run(request, Context()):
+            raise KernelError("mc.sum fails its self-test: other points lie in the circle than on the CPU")
 
     def tags(self) -> Mapping[str, str]:
         """Return what a worker announces of this kernel."""
