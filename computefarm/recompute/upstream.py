@@ -276,7 +276,6 @@ class Upstream:
         self._calls[number] = Call(sent, request.budget_s, then)
         self._service.take(self._calls[number])
 
-
     def _rest(self, reason: str) -> None:
         """Leave a manager alone for a moment that can do nothing with requests now."""
         self._busy = reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from typing import Any
 
 KERNEL = """
 import os
+import signal
+import subprocess
 import time
 
 from computefarm.worker_api.kernel import Cost, Result, whole
@@ -21,15 +24,21 @@ class Sleep:
     name, version, devices = "test.sleep", 1, frozenset({"cpu"})
 
     def parse(self, raw):
-        return {"ms": whole(raw, "ms", 0, 600_000), **{key: bool(raw.get(key)) for key in ("deaf", "burn")}}
+        flags = {key: bool(raw.get(key)) for key in ("deaf", "burn", "die", "child")}
+        memory = whole(raw, "memory", 0, 1 << 50, default=0)
+        return {"ms": whole(raw, "ms", 0, 600_000), "n": raw.get("n"), "memory": memory, **flags}
 
     def cost(self, request):
-        return Cost(memory=0, cpu_s=request["ms"] / 1000)
+        return Cost(memory=request["memory"], cpu_s=request["ms"] / 1000)
 
     def split(self, request, parts):
         return [request]
 
     def run(self, request, context):
+        if request["die"]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if request["child"]:
+            subprocess.Popen(["sleep", "1000"])
         clock = time.process_time if request["burn"] else time.monotonic
         until = clock() + request["ms"] / 1000
         while clock() < until:
@@ -37,10 +46,10 @@ class Sleep:
                 context.check()
             if not request["burn"]:
                 time.sleep(0.002)
-        return os.getpid()
+        return {"pid": os.getpid(), "n": request["n"]}
 
     def merge(self, request, partials):
-        return Result("ok", {"pid": partials[0]})
+        return Result("ok", partials[0])
 
     def verify(self, request, result):
         return True
@@ -72,13 +81,28 @@ class Servers:
         self.folder = folder
         self.address = address
         kernels = folder / "kernels"
-        install_kernel(kernels)
+        if not kernels.exists():
+            install_kernel(kernels)
         machine.environ |= {"PYTHONPATH": str(kernels), "CF_RECOMPUTE_KERNELS": "test.sleep"}
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self) -> None:
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the manager."""
-        self.machine.start("cf-taskmanager", "start", "--listen", self.address)
+        process: subprocess.Popen[bytes] = self.machine.start(
+            "cf-taskmanager", "start", "--listen", self.address, *options
+        )
+        return process
+
+    @property
+    def host(self) -> str:
+        """Return where the manager is, as lists of hosts spell it."""
+        return self.address.removeprefix("tcp://")
+
+    def let_in(self, machine: Any) -> None:
+        """Have a machine join as a client."""
+        invited = self.machine.call("cf-taskmanager", "invite", "--role", "client", cwd=self.folder)
+        assert invited.returncode == 0, invited.stderr
+        machine.majordomo("join", invited.stdout.split()[-1], cwd=self.folder)
 
     def worker(self, name: str, *options: str, slots: int = 1) -> None:
         """Start a worker; it offers its kernels when it is warm."""
@@ -124,6 +148,13 @@ class Servers:
     def logs(self) -> str:
         """Return what the services have printed."""
         return str(self.machine.logs())
+
+
+def free_address() -> str:
+    """Return an address of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def answers(running: subprocess.Popen[str]) -> list[dict[str, Any]]:
