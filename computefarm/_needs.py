@@ -25,10 +25,11 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths or glob patterns relative to the project, beside `file_dep`."""
     outputs: tuple[str, ...] = ()
     """Paths, folders or glob patterns relative to the project, beside `targets`."""
-    cpus: Annotated[int, msgspec.Meta(ge=1)] = 1
+    cpus: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Slots; None leaves it to the capability."""
     memory: _Count | None = None
-    """Bytes; None leaves it to the capability."""
-    gpus: _Count = 0
+    """Bytes; the same."""
+    gpus: _Count | None = None
     exclusive: bool = False
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Seconds; None means no limit."""
@@ -47,6 +48,8 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`name` and `values` of the capability's action that the commands came from; empty for free commands."""
     depfile: str = ""
     """Where the command writes, as a Makefile rule, which files it has read; one of the outputs."""
+    logs: str = ""
+    """The line parser of what the action prints; empty means its capability's."""
 
 
 def read(farm: Any) -> Needs:
@@ -66,7 +69,7 @@ def _checked(farm: Any) -> dict[str, Any]:
     for key in farm:
         if key not in Needs.__struct_fields__:
             raise UsageError(_unknown(str(key)))
-    own = {key: farm[key] for key in ("action", "depfile") if key in farm}
+    own = {key: farm[key] for key in ("action", "depfile", "logs") if key in farm}
     arguments = {key: value for key, value in farm.items() if key != "version" and key not in own}
     if version := farm.get("version", ""):
         if not isinstance(version, str) or version[0] not in "<>=!":

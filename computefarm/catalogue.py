@@ -265,8 +265,20 @@ class _Prober:
             tags.append((VARIANT, variant.name))
             identities.append(variant.name)
         resources = variant.resources if variant and variant.resources else capability.resources
-        fingerprint = _fingerprint(name, version, identities)
-        return Probed(name, Offer(name, version, fingerprint, tuple(sorted(tags)), resources.memory))
+        env = {**dict(capability.env), **dict(variant.env if variant else ())}
+        # A tool that is told otherwise may answer otherwise.
+        identities += [f"{key}={value}" for key, value in sorted(env.items())]
+        offer = Offer(
+            name,
+            version,
+            _fingerprint(name, version, identities),
+            tuple(sorted(tags)),
+            resources.memory,
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+            logs=(variant.logs if variant else "") or capability.logs,
+        )
+        return Probed(name, offer)
 
     def _required(self, program: str) -> str:
         return str(self._find(program))

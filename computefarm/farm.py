@@ -84,6 +84,8 @@ def parts_of(
         }
     if made.depfile:
         meta[KEY]["depfile"] = made.depfile
+    if made.logs != capability.logs:
+        meta[KEY]["logs"] = made.logs
     return {
         "actions": [list(command) for command in made.commands],
         "file_dep": list(made.inputs),
@@ -128,6 +130,7 @@ def _variant(
         "gpus": asked.get("gpus", 0),
         "memory": asked.get("memory"),
         "env": asked.get("env", {}),
+        "logs": other.logs if other.logs != capability.logs else "",
     }
 
 

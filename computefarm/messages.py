@@ -104,6 +104,15 @@ class Need(Message, frozen=True):
     """Only workers with this toolchain; empty means any."""
     action: Short = ""
     """The label of the named action it is; empty for commands of the task's own."""
+    logs: Short = ""
+    """The line parser of what it prints; empty means its capability's."""
+    expected: bool = False
+    """`memory` is what the capability's file expects of its tasks: nobody is held to it."""
+
+    @property
+    def declared(self) -> int:
+        """Return the bytes that a task was said to need, beyond which it is ended."""
+        return 0 if self.expected else self.memory
 
 
 class TaskSpec(Message, frozen=True):
@@ -312,6 +321,11 @@ class Offer(Message, frozen=True):
     """Bytes a task is expected to need when it does not say."""
     actions: Annotated[tuple[Short, ...], Meta(max_length=1000)] = ()
     """Labels of the named actions that are all it does; empty means that it runs any command."""
+    cpus: int = 1
+    """Slots a task takes when it does not say."""
+    gpus: int = 0
+    logs: Short = ""
+    """The line parser of what its tasks print."""
 
 
 class Running(Message, frozen=True):

@@ -29,9 +29,9 @@ def needs(
     *,
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
-    cpus: int = 1,
+    cpus: int | None = None,
     memory: str | int | None = None,
-    gpus: int = 0,
+    gpus: int | None = None,
     exclusive: bool = False,
     timeout: str | float | None = None,
     priority: float = 0,
@@ -62,11 +62,11 @@ def needs(
         farm["inputs"] = _patterns("inputs", inputs)
     if outputs != ():
         farm["outputs"] = _patterns("outputs", outputs)
-    if cpus != 1 or cpus is True:
+    if cpus is not None:
         farm["cpus"] = _count("cpus", cpus, least=1)
     if memory is not None:
         farm["memory"] = _size("memory", memory)
-    if gpus != 0 or gpus is False:
+    if gpus is not None:
         farm["gpus"] = _count("gpus", gpus)
     if exclusive is not False:
         farm["exclusive"] = _flag("exclusive", exclusive)

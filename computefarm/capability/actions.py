@@ -136,6 +136,7 @@ class Expanded(msgspec.Struct, frozen=True):
     env: tuple[tuple[str, str], ...] = ()
     cpus: int = 1
     memory: int = 0
+    """What the action itself declares; what its capability expects comes with a worker's offer."""
     gpus: int = 0
     timeout_s: float = 0.0
     logs: str = ""

@@ -54,6 +54,8 @@ class Variant(msgspec.Struct, frozen=True):
     resources: Resources | None = None
     """Instead of the capability's."""
     env: tuple[tuple[str, str], ...] = ()
+    logs: str = ""
+    """Instead of the capability's."""
 
 
 class Capability(msgspec.Struct, frozen=True):

@@ -65,10 +65,10 @@ def expand(
         depfile=depfile,
         env=tuple(sorted({**dict(capability.env), **dict(own), **dict(template.env)}.items())),
         cpus=slots,
-        memory=template.memory or resources.memory,
+        memory=template.memory,
         gpus=template.gpus or resources.gpus,
         timeout_s=template.timeout_s,
-        logs=template.logs or capability.logs,
+        logs=template.logs or (chosen.logs if chosen else "") or capability.logs,
     )
 
 

@@ -123,7 +123,7 @@ def _variants(value: Located) -> tuple[Variant, ...]:
     for name, variant in value.mapping().items():
         if not NAME.fullmatch(name):
             raise variant.error("a variant's name is a letter, then letters, digits and _ . + -")
-        fields = variant.mapping(("requires", "probe", "fingerprint", "resources", "env"))
+        fields = variant.mapping(("requires", "probe", "fingerprint", "resources", "env", "logs"))
         variants.append(
             Variant(
                 name=name,
@@ -132,6 +132,7 @@ def _variants(value: Located) -> tuple[Variant, ...]:
                 fingerprint=_fingerprint(fields["fingerprint"]) if "fingerprint" in fields else (),
                 resources=_resources(fields["resources"]) if "resources" in fields else None,
                 env=env_of(fields["env"]) if "env" in fields else (),
+                logs=_name(fields["logs"]) if "logs" in fields else "",
             )
         )
     if not variants:

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pass recompute requests on to the TaskManagers at HOST[:PORT][/weight=W][/tier=N],…",
     )
     start.add_argument("--verbose", action="store_true", help="log more")
-    start.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
+    start.add_argument("--lifeline", action="store_true", help="end when the standard input closes")
     start.set_defaults(call=_start)
 
     stop = commands.add_parser("stop", help="stop it")

@@ -282,12 +282,12 @@ class Accept:
 
     def _bigger(self, task: Task, worker: Worker) -> bool:
         """Return whether a task that ran out of memory is worth another attempt elsewhere."""
-        if not task.queue.need.memory or not worker.memory or len(of_kind(task.past, "out-of-memory")) > 1:
+        if not task.queue.need.declared or not worker.memory or len(of_kind(task.past, "out-of-memory")) > 1:
             return False
         return any(other.memory > worker.memory for other in task.queue.able.values())
 
     def _why_no_bigger(self, task: Task, worker: Worker) -> str:
-        if not task.queue.need.memory:
+        if not task.queue.need.declared:
             return "declare its memory to have it tried again on a bigger host"
         if len(of_kind(task.past, "out-of-memory")) > 1:
             return "twice, on a bigger host too"

@@ -61,4 +61,4 @@ def measure(attempt: Attempt, worker: Worker, run_s: float, now: float) -> None:
 def simple(task: Task) -> bool:
     """Return whether a task needs nothing but a slot."""
     need = task.queue.need
-    return need.cpus == 1 and not (need.exclusive or need.gpus or need.memory or task.avoid)
+    return need.cpus == 1 and not (need.exclusive or need.gpus or need.declared or task.avoid)

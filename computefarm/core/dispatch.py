@@ -265,7 +265,7 @@ class Dispatch:
             task.name,
             task.action,
             need.cpus,
-            need.memory,
+            need.declared,
             session.name,
             epoch,
         )

@@ -277,7 +277,9 @@ class TaskManager:
             (entry.session.name, entry.session.owner, entry.name)
             for entry in (task, *(self._tables.tasks[key] for key in task.followers or ()))
         ]
-        return Source(worker.hostname if worker is not None else "", task.queue.need.capability, tuple(names))
+        need = task.queue.need
+        host = worker.hostname if worker is not None else ""
+        return Source(host, need.capability, tuple(names), need.logs)
 
     def goes_on(self, session: str) -> bool:
         """Return whether a session is known and not closed."""

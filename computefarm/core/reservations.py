@@ -86,4 +86,4 @@ def _rank(worker: Worker) -> tuple[float, str]:
 
 def _wide(queue: Queue) -> bool:
     need = queue.need
-    return need.cpus > 1 or need.exclusive or need.gpus > 0 or need.memory > 0
+    return need.cpus > 1 or need.exclusive or need.gpus > 0 or need.declared > 0

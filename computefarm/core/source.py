@@ -12,3 +12,5 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     capability: str
     tasks: tuple[tuple[str, str, str], ...]
     """Session, its owner's key, and the task's name."""
+    logs: str = ""
+    """The line parser of what it prints; empty means its capability's."""

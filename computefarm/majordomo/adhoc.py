@@ -5,17 +5,21 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from computefarm.backends.base import Submission
 from computefarm.codec import encode_action
+from computefarm.core.placement import mismatch
 from computefarm.errors import UsageError
-from computefarm.messages import Action, Digest, FileEntry, Need
+from computefarm.messages import Action, Digest, FileEntry, Pool
 from computefarm.needs import needs, read_needs
 
 from .farm_tasks import FarmTasks
+from .toolchains import need_of
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
@@ -32,7 +36,7 @@ def submission(
     environment: Sequence[str] = (),
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
-    cpus: int = 1,
+    cpus: int | None = None,
     memory: str = "",
     timeout: str = "",
 ) -> Submission:
@@ -62,7 +66,7 @@ def submission(
     return Submission(
         task=NUMBER,
         name=os.path.basename(next(iter(command[0].split()), "command")),
-        need=Need(asked.capability, asked.version, (), asked.cpus, asked.memory or 0, load=float(asked.cpus)),
+        need=need_of(asked, None),
         action=encode_action(action),
         sources=sources,
         project=root,
@@ -71,8 +75,28 @@ def submission(
     )
 
 
+def completed(task: Submission, pools: Iterable[Pool], *, cpus: int | None, memory: str) -> Submission:
+    """Return a submission with what the capability's file says, where the command line says nothing."""
+    need = task.need
+    for pool in pools:
+        offer = pool.offer
+        if mismatch(need, offer, pool.platform) is None:
+            slots = cpus or offer.cpus
+            need = msgspec.structs.replace(
+                need,
+                cpus=slots,
+                load=float(slots),
+                memory=need.memory or offer.memory,
+                gpus=offer.gpus,
+                logs=offer.logs,
+                expected=not memory and offer.memory > 0,
+            )
+            return msgspec.structs.replace(task, need=need)
+    return task
+
+
 def _asked(
-    capability: str, given: dict[str, str], passed: list[str], cpus: int, memory: str, timeout: str
+    capability: str, given: dict[str, str], passed: list[str], cpus: int | None, memory: str, timeout: str
 ) -> Needs:
     """Return what a worker must have, checked as `needs(…)` of a dodo file is."""
     for name in passed:

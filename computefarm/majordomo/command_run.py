@@ -200,7 +200,7 @@ class Run(Own, DoitRun):
         root = Path.cwd()
         identity = run_id()
         home, settings = self._home, self._settings
-        parser = LineParsers(self._capability_of, home, root)
+        parser = LineParsers(self._capability_of, home, root, self.farm.logs)
         watchers = self.context.watchers(
             home=home, project=root, dodo=dodo, mode=settings.progress if display else "", stream=outstream,
             title=self._title, verbosity=self._shown_at(stream), keep=settings.log_runs,

@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,10 +26,10 @@ from computefarm.backends.base import (
     Submission,
 )
 from computefarm.errors import NothingOffers, UsageError
-from computefarm.messages import Outcome, Piece, Result
+from computefarm.messages import Outcome, Piece, Pool, Result
 from computefarm.settings import Settings, load_settings
 
-from .adhoc import NUMBER, submission
+from .adhoc import NUMBER, completed, submission
 from .commands_doit import BROKEN_PIPE
 from .failures import reason_of
 from .look import FARM, Look, option
@@ -63,7 +63,7 @@ class SubmitCommand(Look):
         option("input", "", "a file or folder below this folder that it reads; repeatable", list, []),
         option("output", "", "a file, folder or pattern that it makes; repeatable", list, []),
         option("timeout", "", "end it after this time: 5m"),
-        option("cpus", "", "slots that it takes", int, 1),
+        option("cpus", "", "slots that it takes (default: as the capability's file says)", int),
         option("memory", "", "memory that must be available: 2GiB"),
         option("wait-workers", "", "how long to wait for a worker that offers it: 10m"),
         FARM,
@@ -82,6 +82,7 @@ class SubmitCommand(Look):
                 hint="majordomo capabilities    # what there is",
             )
         settings = self.run_settings(options)
+        cpus = options["cpus"]
         task = submission(
             names,
             root=root,
@@ -89,7 +90,7 @@ class SubmitCommand(Look):
             environment=options["env"],
             inputs=options["input"],
             outputs=options["output"],
-            cpus=options["cpus"],
+            cpus=cpus,
             memory=options["memory"],
             timeout=options["timeout"],
         )
@@ -98,7 +99,9 @@ class SubmitCommand(Look):
             settings.wait_workers_s if waits else None, vanished_s=settings.wait_workers_s, grace=GRACE
         )
         try:
-            return Following(self._backend(settings, root), patience).run(task)
+            return Following(self._backend(settings, root), patience).run(
+                task, lambda pools: completed(task, pools, cpus=cpus, memory=options["memory"])
+            )
         except BrokenPipeError:
             # The reader has gone, as in `majordomo submit … | head`; its command has been ended too.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -130,8 +133,11 @@ class Following:
         self._shown = -1
         """The newest piece of the present attempt that has been printed."""
 
-    def run(self, task: Submission) -> int:
-        """Return the command's own exit code, or one of ours when it has none."""
+    def run(self, task: Submission, complete: Callable[[Iterable[Pool]], Submission] | None = None) -> int:
+        """Return the command's own exit code, or one of ours when it has none.
+
+        `complete` returns the task as it is to be submitted where this is offered.
+        """
         from computefarm.host.pids import OwnProcesses
 
         own = OwnProcesses()
@@ -139,7 +145,7 @@ class Following:
         with self._stopping:
             try:
                 self._backend.start(self._events.put)
-                self._submit(task)
+                self._submit(task, complete)
                 ended = self._until_ended()
             finally:
                 self._backend.close()
@@ -151,7 +157,7 @@ class Following:
         self._show(ended.result.log)
         return code_of(ended, say)
 
-    def _submit(self, task: Submission) -> None:
+    def _submit(self, task: Submission, complete: Callable[[Iterable[Pool]], Submission] | None) -> None:
         offered = self._backend.offers(task.need.capability)
         self._patience.settled(offered.settled, time.monotonic())
         if offered.missing:
@@ -159,6 +165,8 @@ class Following:
                 f"this machine cannot offer {task.need.capability}: {'; '.join(offered.missing)}",
                 hint="see what it could: cf-worker --probe",
             )
+        if complete is not None:
+            task = complete(offered.pools)
         self._backend.submit([task])
 
     def _until_ended(self) -> Ended | None:

@@ -39,6 +39,8 @@ class FarmTasks:
         self._needs: dict[str, Needs | None] = {}
         self._patterns: dict[str, tuple[str, ...]] = {}
         self._last: tuple[Task, Facts] | None = None
+        self.logs: dict[str, str] = {}
+        """By task that was planned: the line parser of what it prints, where that is known."""
         self.toolchain_of: Callable[[Needs], Toolchain | None] = lambda _: None
         """Which toolchain this run uses for a need; commands that run nothing never ask the farm."""
 

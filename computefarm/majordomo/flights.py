@@ -129,7 +129,8 @@ class Flights:
             priority = self._priorities.get(task.name, 0.0)
             toolchain = self.toolchain_of(asked)
             variant = self._place.toolchains.variant(asked, toolchain) if asked.action else ""
-            plan = self._planner.plan(task, asked, facts, toolchain, self._number, priority, variant)
+            offer = self._place.toolchains.offer(asked, toolchain)
+            plan = self._planner.plan(task, asked, facts, toolchain, self._number, priority, variant, offer)
         except FarmError as error:
             fail = failed_to_plan(error)
             runner = self._runner

@@ -1,8 +1,8 @@
-"""Which line parser understands a task's output: its capability's, as the capability's file says."""
+"""Which line parser understands a task's output: what its action or else its capability says in the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,15 @@ LOCAL = "script"
 class LineParsers:
     """Answers for one run; reads the capability files only when some task has printed something."""
 
-    def __init__(self, capability_of: Callable[[str], str], home: Home, project: Path) -> None:
-        """`capability_of` names a task's capability, empty for a local one."""
+    def __init__(
+        self,
+        capability_of: Callable[[str], str],
+        home: Home,
+        project: Path,
+        planned: Mapping[str, str] | None = None,
+    ) -> None:
+        """`capability_of` names a task's capability, empty for a local one; `planned` has what is known."""
+        self._planned = planned if planned is not None else {}
         self._capability_of = capability_of
         self._home = home
         self._project = project
@@ -29,6 +36,8 @@ class LineParsers:
 
     def __call__(self, task: str) -> str:
         """Return the parser's name for a task, empty when it has none."""
+        if task in self._planned:
+            return self._planned[task]
         capability = self._capability_of(task)
         name = self._known.get(capability)
         if name is None:

@@ -21,9 +21,10 @@ from .database import FileState
 from .dependency import Facts
 from .farm_tasks import FarmTasks, own_environment
 from .outputs import separators
-from .toolchains import VARIANT
+from .toolchains import VARIANT, need_of
 
 if TYPE_CHECKING:
+    from computefarm.messages import Offer
     from computefarm.needs import Needs
 
     from .toolchains import Toolchain
@@ -67,9 +68,11 @@ class Planner:
 
     def plan(
         self, task: Task, asked: Needs, facts: Facts, toolchain: Toolchain | None, number: int,
-        priority: float, variant: str = "",
+        priority: float, variant: str = "", offer: Offer | None = None,
     ) -> Plan:  # fmt: skip
         """Return what to submit for `task`; `variant` is the one of its action that the workers have.
+
+        What the task does not say is taken from `offer`.
 
         Raises `UsageError` for a `file_dep` outside the project, `TaskError` for what else cannot be sent.
         """
@@ -102,7 +105,7 @@ class Planner:
         submission = Submission(
             task=number,
             name=task.name,
-            need=self._need(asked, toolchain, entries),
+            need=self._need(task, asked, toolchain, offer, entries),
             action=encode_action(action),
             sources={entry.digest: f"{self._root}/{path}" for path, entry in entries.items()},
             project=self._project,
@@ -228,20 +231,14 @@ class Planner:
             return f"mkdir -p {folder}; cd {folder}\n{command}"
         return ("/bin/sh", "-c", f'mkdir -p {folder} && cd {folder} && exec "$@"', "sh", *command)
 
-    def _need(self, asked: Needs, toolchain: Toolchain | None, paths: Iterable[str]) -> Need:
+    def _need(
+        self, task: Task, asked: Needs, toolchain: Toolchain | None, offer: Offer | None, paths: Iterable[str]
+    ) -> Need:
         fingerprint = toolchain.fingerprint if toolchain else ""
-        need = Need(
-            capability=asked.capability,
-            version=asked.version,
-            tags=tuple(sorted(asked.tags.items())),
-            cpus=asked.cpus,
-            memory=asked.memory or 0,
-            gpus=asked.gpus,
-            exclusive=asked.exclusive,
-            load=float(asked.cpus) if asked.load is None else asked.load,
-            fingerprint=fingerprint,
-            action=_label(asked, paths) if asked.action else "",
-        )
+        label = _label(asked, paths) if asked.action else ""
+        need = need_of(asked, offer, fingerprint=fingerprint, action=label)
+        if need.logs:
+            self._farm.logs[task.name] = need.logs
         return self._wanted.setdefault(need, need)
 
 
@@ -252,6 +249,7 @@ def with_variant(asked: Needs, variant: str, *, pin: bool) -> Needs:
     """
     chosen: dict[str, Any] = asked.action["variants"][variant]
     changed = {key: chosen[key] for key in ("cpus", "gpus", "memory", "env")}
+    changed["logs"] = chosen.get("logs", "")
     tags = {**asked.tags, VARIANT: variant} if pin else asked.tags
     return msgspec.structs.replace(asked, tags=tags, **changed)
 

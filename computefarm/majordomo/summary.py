@@ -164,7 +164,7 @@ def need_words(need: Need) -> str:
     extra = [f"{key}={value}" for key, value in need.tags]
     if need.cpus > 1:
         extra.append(f"{need.cpus} cpus")
-    if need.memory:
+    if need.declared:
         extra.append(f"{size(need.memory)} of memory")
     if need.gpus:
         extra.append(plural(need.gpus, "GPU"))

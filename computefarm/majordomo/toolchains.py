@@ -9,7 +9,7 @@ import msgspec
 
 from computefarm.backends.base import Offered
 from computefarm.core.versions import satisfies
-from computefarm.messages import Offer, Pool
+from computefarm.messages import Need, Offer, Pool
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
@@ -26,6 +26,8 @@ class Toolchain(msgspec.Struct, frozen=True):
     """Versions that were offered too, with their workers, for `why`."""
     variant: str = ""
     """Which of the capability's variants it is; empty where there are none."""
+    offer: Offer | None = None
+    """What a worker with it offers."""
 
 
 VARIANT = "variant"
@@ -102,6 +104,13 @@ class Toolchains:
         offered = {dict(offer.tags).get(VARIANT, "") for offer in fitting}
         return next((name for name in variants if name in offered), next(iter(variants)))
 
+    def offer(self, asked: Needs, toolchain: Toolchain | None) -> Offer | None:
+        """Return an offer that a task's defaults come from; None when nothing offers it now."""
+        if toolchain is not None:
+            return toolchain.offer
+        offers = (pool.offer for pool in self._pools if fits(pool.offer, asked, pool.platform))
+        return next(offers, None)
+
     def note(self, pools: Iterable[Pool]) -> None:
         """Remember what is offered now; a need for which nothing was offered before is decided anew."""
         self._pools = tuple(pools)
@@ -134,7 +143,31 @@ def _toolchain(pools: list[Pool], fingerprint: str) -> Toolchain:
     # The same fingerprint on two platforms (a shell script): either will do, and the result says no platform.
     platform = platforms.pop() if len(platforms) == 1 else ""
     variant = dict(offer.tags).get(VARIANT, "")
-    return Toolchain(offer.capability, offer.version, fingerprint, platform, others, variant)
+    return Toolchain(offer.capability, offer.version, fingerprint, platform, others, variant, offer)
+
+
+def need_of(asked: Needs, offer: Offer | None, *, fingerprint: str = "", action: str = "") -> Need:
+    """Return what a worker must have for a task; what the task does not say, the capability's file does.
+
+    A named action has said all but its memory already.
+    """
+    told = offer if offer is not None and not asked.action else Offer(asked.capability)
+    cpus = told.cpus if asked.cpus is None else asked.cpus
+    memory = offer.memory if offer is not None else 0
+    return Need(
+        capability=asked.capability,
+        version=asked.version,
+        tags=tuple(sorted(asked.tags.items())),
+        cpus=cpus,
+        memory=memory if asked.memory is None else asked.memory,
+        gpus=told.gpus if asked.gpus is None else asked.gpus,
+        exclusive=asked.exclusive,
+        load=float(cpus) if asked.load is None else asked.load,
+        fingerprint=fingerprint,
+        action=action,
+        logs=asked.logs or (offer.logs if offer is not None else ""),
+        expected=asked.memory is None and memory > 0,
+    )
 
 
 def fits(offer: Offer, asked: Needs, platform: str = "") -> bool:

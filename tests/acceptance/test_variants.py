@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,13 +16,17 @@ capability: paint
 summary: Paint in one of two ways
 worker: shell
 variants:
-  fast: {requires: [paint-fast], env: {BRUSH: wide}}
+  fast: {requires: [paint-fast], env: {BRUSH: wide}, logs: python}
   slow: {requires: [paint-slow], env: {BRUSH: thin}}
 actions:
   wall:
     run: {fast: [paint-fast, '{colour}', '{wall}'], slow: [paint-slow, --careful, '{colour}', '{wall}']}
     outputs: [wall]
     params: {colour: {}}
+  check:
+    run: {fast: [paint-fast, 'a.c:1:2: warning: thin', '{wall}'], slow: [paint-slow, x, '{wall}']}
+    outputs: [wall]
+    logs: gcc
 """
 
 DODO = """\
@@ -41,7 +46,7 @@ def worker(made: Any, variant: str, *prefix: str) -> Any:
     capabilities.mkdir(parents=True, mode=0o700)
     (capabilities / "paint.yaml").write_text(PAINT)
     program = tools / f"paint-{variant}"
-    program.write_text(f'#!/bin/sh\nfor wall; do :; done\necho "{variant} $BRUSH $*" > "$wall"\n')
+    program.write_text(f'#!/bin/sh\nfor wall; do :; done\necho "{variant} $BRUSH $*" > "$wall"\necho "$1"\n')
     program.chmod(0o755)
     machine.environ["PATH"] = f"{tools}:{machine.environ['PATH']}"
     made.machines.append(machine)
@@ -78,6 +83,19 @@ def test_each_worker_gets_the_commands_of_its_variant(
     until(lambda: len(made.status()["workers"]) == 1, "one worker", made.logs)
     assert "3 run" in here.majordomo("run", cwd=project)
     assert (project / "wall1").read_text() == "fast wide red wall1\n"
+
+    # An action's lines have its own parser, others their variant's; the manager has no such capability file.
+    (project / "dodo.py").write_text(
+        "from computefarm import farm, needs\n\n"
+        'def task_check():\n    return farm.action("paint", "check", wall="c")\n\n'
+        "def task_plain():\n"
+        "    return {'actions': ['echo a.c:1:2: warning: x; echo y.py:3: UserWarning: z'], 'meta': needs('paint')}\n"
+    )
+    here.majordomo("run", cwd=project)
+    for which in ("last", "all"):
+        said = here.call("majordomo", "logs", "--json", "--level", "warning", "--run", which, cwd=project).stdout
+        found = {(line["task"], line["file"], line["line"]) for line in map(json.loads, said.splitlines())}
+        assert found == {("check", "a.c", 1), ("plain", "y.py", 3)}, which
 
     # With any toolchain the preferred one of those that are there.
     (project / "dodo.py").write_text(DODO.replace("MORE", '{"any_toolchain": True}'))

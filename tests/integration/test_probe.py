@@ -91,6 +91,26 @@ def test_another_engine_is_another_fingerprint(bin: Path) -> None:
     assert offer(probed(bin)).fingerprint != first
 
 
+def test_another_environment_is_another_fingerprint(bin: Path) -> None:
+    tex(bin)
+    plain = offer(probed(bin)).fingerprint
+    small = offer(probed(bin, TEXT + "env: {PAPER: a4}\n")).fingerprint
+    large = offer(probed(bin, TEXT + "env: {PAPER: a3}\n")).fingerprint
+    in_variant = offer(probed(bin, TEXT + "variants: {one: {env: {PAPER: a4}}}\n")).fingerprint
+    other_variant = offer(probed(bin, TEXT + "variants: {one: {env: {PAPER: a3}}}\n")).fingerprint
+    assert len({plain, small, large, in_variant, other_variant}) == 5
+    assert offer(probed(bin, TEXT + "env: {}\n")).fingerprint == plain
+
+
+def test_an_offer_tells_what_a_task_takes_and_who_understands_its_lines(bin: Path) -> None:
+    tex(bin)
+    text = TEXT.replace("{memory: 1KiB}", "{memory: 1KiB, cpus: 2, gpus: 1}") + "logs: latex\n"
+    found = offer(probed(bin, text))
+    assert (found.cpus, found.gpus, found.memory, found.logs) == (2, 1, 1024, "latex")
+    found = offer(probed(bin, text + "variants: {one: {resources: {cpus: 3}, logs: context}}\n"))
+    assert (found.cpus, found.gpus, found.memory, found.logs) == (3, 0, 0, "context")
+
+
 def test_another_version_is_another_fingerprint_even_of_the_same_files(bin: Path) -> None:
     program(bin / "tex", f"read line < {bin}/version; echo $line")
     text = TEXT.replace("  tags: {flavour: plain, target: {run: [tex, --target]}}\n", "").replace(

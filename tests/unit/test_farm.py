@@ -35,7 +35,7 @@ def test_a_compile_as_a_task() -> None:
     asked = read_needs(task["meta"])
     assert asked is not None
     assert (asked.capability, asked.version, asked.cpus, asked.inputs) == ("gcc", ">=9", 2, ("include/*.h",))
-    assert asked.memory == 256 * 1024**2
+    assert asked.memory is None
     assert asked.depfile == "build/a.o.d"
     assert asked.action.pop("label").startswith("compile:")
     assert asked.action == {
@@ -81,12 +81,12 @@ summary: s
 worker: shell
 env: {MODE: plain}
 variants:
-  gpu: {requires: [no-such-program-here], resources: {gpus: 1, memory: 1GiB}, env: {MODE: fast}}
+  gpu: {requires: [no-such-program-here], resources: {gpus: 1, memory: 1GiB}, env: {MODE: fast}, logs: python}
   cpu: {requires: [sh]}
 actions:
   scene: {run: {gpu: [render, --cuda, '{scene}'], cpu: [render, '{scene}']}, inputs: [scene]}
   both: {run: [render, --version]}
-  slow: {run: {cpu: [render, --slow]}}
+  slow: {run: {cpu: [render, --slow]}, logs: pytest}
 """
 
 
@@ -98,16 +98,18 @@ def test_the_commands_of_all_variants_go_along(tmp_path: Path) -> None:
     assert task["actions"] == [["render", "a.txt"]]
     asked = read_needs(task["meta"])
     assert asked is not None
-    assert (asked.gpus, asked.env) == (0, {"MODE": "plain", "MINE": "1"})
+    assert (asked.gpus, asked.env) == (None, {"MODE": "plain", "MINE": "1"})
     variants = asked.action["variants"]
     assert list(variants) == ["gpu", "cpu"]
     assert variants["gpu"] == {
         "commands": [["render", "--cuda", "a.txt"]],
         "cpus": 1,
         "gpus": 1,
-        "memory": 1024**3,
+        "memory": None,
         "env": {"MODE": "fast", "MINE": "1"},
+        "logs": "python",
     }
+    assert (variants["cpu"]["logs"], asked.logs) == ("", "")
 
     def names(action: str) -> list[str]:
         found = read_needs(farm.action("render", action)["meta"])
@@ -116,3 +118,6 @@ def test_the_commands_of_all_variants_go_along(tmp_path: Path) -> None:
 
     assert names("both") == ["gpu", "cpu"]
     assert names("slow") == ["cpu"]
+    slow = read_needs(farm.action("render", "slow")["meta"])
+    assert slow is not None
+    assert (slow.logs, slow.action["variants"]["cpu"]["logs"]) == ("pytest", "pytest")

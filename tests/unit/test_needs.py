@@ -21,12 +21,18 @@ def test_the_example_of_the_readme() -> None:
             "capability": "gcc",
             "version": ">=9",
             "inputs": ["include/**/*.h"],
+            "cpus": 1,
             "memory": 512 * 1024**2,
             "timeout": 600.0,
         }
     }
     assert read_needs(meta) == Needs(
-        capability="gcc", version=">=9", inputs=("include/**/*.h",), memory=512 * 1024**2, timeout=600.0
+        capability="gcc",
+        version=">=9",
+        inputs=("include/**/*.h",),
+        cpus=1,
+        memory=512 * 1024**2,
+        timeout=600.0,
     )
 
 
@@ -56,7 +62,8 @@ def test_every_argument_survives_the_way_through_json() -> None:
     read = read_needs(meta)
 
     assert read is not None
-    assert set(EVERYTHING) == set(Needs.__struct_fields__) - {"capability", "version", "action", "depfile"}
+    others = {"capability", "version", "action", "depfile", "logs"}
+    assert set(EVERYTHING) == set(Needs.__struct_fields__) - others
     for name, value in EVERYTHING.items():
         assert getattr(read, name) == (tuple(value) if isinstance(value, list) else value), name
 

@@ -38,7 +38,6 @@ def test_a_compile_says_all_that_the_farm_must_know() -> None:
         inputs=("src/a.c",),
         outputs=("build/a.o", "build/a.o.d"),
         depfile="build/a.o.d",
-        memory=256 * 1024**2,
         logs="gcc",
     )
 

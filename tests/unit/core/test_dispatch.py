@@ -195,3 +195,21 @@ def test_gpus_are_counted() -> None:
     run = farm.run()
     farm.finish(run)
     assert farm.run().name == "t2"
+
+
+def test_the_line_parser_travels_with_the_need() -> None:
+    farm = Farm().client().worker("w1").submit(1, need=Need("shell", logs="pytest"))
+    run = farm.run()
+    source = farm.manager.source(run.key)
+    assert source is not None
+    assert (source.capability, source.logs) == ("shell", "pytest")
+
+
+def test_memory_that_is_only_expected_is_reserved_and_holds_nobody() -> None:
+    farm = Farm().client().worker("w1", 4, memory=1 << 30)
+    farm.submit(1, 2, 3, need=Need("shell", memory=1 << 29, expected=True))
+    runs = farm.told("w1", Run)
+    assert [(run.name, run.memory) for run in runs] == [("t1", 0), ("t2", 0)]
+
+    declared = Farm().client().worker("w1", 4, memory=1 << 30).submit(1, need=Need("shell", memory=1 << 29))
+    assert declared.run().memory == 1 << 29

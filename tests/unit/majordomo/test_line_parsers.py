@@ -28,3 +28,9 @@ def test_a_broken_capability_file_harms_no_display(tmp_path: Path) -> None:
     (folder / "broken.yaml").write_text("capability: [\n")
     parser = LineParsers(lambda name: "gcc", Home.find({"CF_HOME": str(tmp_path / "h")}), tmp_path)
     assert parser("a") == ""
+
+
+def test_what_was_planned_goes_before_the_capability_s_own(tmp_path: Path) -> None:
+    home = Home.find({"CF_HOME": str(tmp_path / "h")})
+    parser = LineParsers(lambda name: "gcc", home, tmp_path, {"a": "python"})
+    assert (parser("a"), parser("b")) == ("python", "gcc")

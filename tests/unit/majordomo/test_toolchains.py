@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from computefarm.backends.base import Offered
-from computefarm.majordomo.toolchains import Toolchains
+from computefarm.majordomo.toolchains import Toolchains, need_of
 from computefarm.messages import Offer, Pool
 from computefarm.needs import Needs, needs, read_needs
 
@@ -141,3 +141,40 @@ def test_a_lent_worker_is_no_toolchain_for_commands_of_ones_own() -> None:
     toolchains, _ = chooser(lent)
     assert toolchains.of(asked("gcc")) is None
     assert toolchains.of(with_variants()) is not None
+
+
+def test_what_a_task_does_not_say_the_capability_s_file_does() -> None:
+    offer = Offer("gcc", "12", "f", memory=1 << 28, cpus=2, gpus=1, logs="gcc")
+    plain = need_of(asked("gcc"), offer, fingerprint="f")
+    assert (plain.cpus, plain.load, plain.memory, plain.gpus, plain.logs) == (2, 2.0, 1 << 28, 1, "gcc")
+    # It is expected, not declared: nobody is ended for taking more.
+    assert (plain.expected, plain.declared) == (True, 0)
+
+    own = need_of(asked("gcc", cpus=1, memory=1 << 20, gpus=0, load=0.5), offer)
+    assert (own.cpus, own.load, own.memory, own.gpus) == (1, 0.5, 1 << 20, 0)
+    assert (own.expected, own.declared) == (False, 1 << 20)
+
+    # An action has been told already, when it was made.
+    action = need_of(with_variants("gpu"), offer)
+    assert (action.cpus, action.memory, action.expected, action.gpus, action.logs) == (
+        1,
+        1 << 28,
+        True,
+        0,
+        "gcc",
+    )
+    alone = need_of(asked("gcc"), None)
+    assert (alone.cpus, alone.memory, alone.gpus, alone.logs, alone.expected) == (1, 0, 0, "", False)
+
+
+def test_defaults_come_from_the_run_s_toolchain_or_from_any_that_fits() -> None:
+    toolchains, _ = chooser(pool("12", "f12", 2), pool("13", "f13", 8))
+    chosen = toolchains.of(asked("gcc"))
+    found = toolchains.offer(asked("gcc"), chosen)
+    assert found is not None
+    assert found.fingerprint == "f13"
+    assert toolchains.offer(asked("gcc", any_toolchain=True), None) is None
+    toolchains.note([pool("12", "f12", 2)])
+    found = toolchains.offer(asked("gcc", any_toolchain=True), None)
+    assert found is not None
+    assert found.fingerprint == "f12"
