@@ -135,7 +135,9 @@ class Link:
         if any(frames and self._ends[channel].up for channel, frames in self._frames.items()):
             return self._loop.clock() + 0.01
         ask_s = self._farm_clock.due_s() if self._farm_clock is not None else None
-        ask_at = self._loop.clock() + ask_s if ask_s is not None else None
+        ask_at = None
+        if ask_s is not None:  # a time that has come must not move on with the clock
+            ask_at = self._loop.clock() + ask_s if ask_s > 0 else 0.0
         return min((at for at in (self._redial_at, self._look_at, ask_at) if at is not None), default=None)
 
     def tick(self, now: float) -> None:

@@ -70,3 +70,33 @@ def test_the_clock_never_goes_back() -> None:
 
     assert seen == sorted(seen)
     assert beat.ticked == sorted(beat.ticked)
+
+
+class Running:
+    """A clock that a microsecond passes by at each look."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+class Now(Beat):
+    """A service whose deadline is whenever it is asked."""
+
+    def attach(self, loop: Loop) -> None:
+        self.loop = loop
+
+    def next_deadline(self) -> float | None:
+        return self.loop.clock()
+
+
+def test_who_is_due_now_is_served_now() -> None:
+    loop = Loop(Running())
+    loop.add(service := Now(Clock()))
+
+    loop.turn()
+
+    assert len(service.ticked) == 1
