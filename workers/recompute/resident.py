@@ -2,7 +2,8 @@
 
     python -m computefarm.workers.recompute.resident [options] SOCKET LIFELINE
 
-It ends when its worker does: `LIFELINE` is a pipe that closes then, whatever this process is doing.
+It ends when its worker does: `LIFELINE` is a pipe that closes then, whatever this process is doing. When it
+had to compile something it starts over with what is on disk now, and without what the compiler left in memory.
 """
 
 from __future__ import annotations
@@ -16,75 +17,60 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import msgspec
 
-from computefarm.worker_api.kernel import (
-    Cancelled,
-    Context,
-    DeadlinePassed,
-    Kernel,
-    KernelError,
-    answer,
-    find,
-    names,
+from computefarm.worker_api.kernel import Cancelled, Context, DeadlinePassed, names
+from computefarm.worker_api.resident import (
+    MAX,
+    Ask,
+    Changed,
+    Drop,
+    Frames,
+    Ready,
+    Told,
+    frame,
+    pack,
+    read_ask,
+    unpack,
 )
-from computefarm.worker_api.resident import MAX, Ask, Drop, Frames, Ready, Told, frame, pack, read_ask, unpack
 
+from .computing import Computing
+from .devices import own
+
+PROGRAM = "computefarm.workers.recompute.resident"
 LOOK_S = 0.005
 """How often a computation looks whether anybody still wants it."""
-
-
-def load(context: Context, wanted: Sequence[str]) -> tuple[dict[str, Kernel[Any, Any]], list[str]]:
-    """Return the kernels that work here, warm, and why the others do not."""
-    kernels: dict[str, Kernel[Any, Any]] = {}
-    lacking: list[str] = []
-    for name in wanted:
-        try:
-            kernel = find(name)
-            kernel.warmup(context)
-            kernel.selftest(context)
-        except KernelError as error:
-            lacking.append(f"{name}: {error}")
-        except Exception as error:  # whatever a kernel does wrong must not cost the others
-            lacking.append(f"{name}: {type(error).__name__}: {error}")
-        else:
-            kernels[name] = kernel
-    return kernels, lacking
-
-
-def tags_of(kernels: Mapping[str, Kernel[Any, Any]], devices: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return what a worker with these kernels announces."""
-    tags = {"devices": " ".join(devices)}
-    for name, kernel in kernels.items():
-        tags.update(kernel.tags())
-        tags[f"kernel:{name}"] = str(kernel.version)
-    return tuple(sorted(tags.items()))
 
 
 class Resident:
     """One process's side of the dialogue."""
 
-    def __init__(self, sock: socket.socket, context: Context) -> None:
+    def __init__(self, sock: socket.socket, computing: Computing) -> None:
         self._socket = sock
         self._frames = Frames()
-        self._context = context
-        self._kernels: dict[str, Kernel[Any, Any]] = {}
+        self._computing = computing
+        self._lost = ""
+        self._lacking: list[str] = []
         self._dropped: set[int] = set()
         self._asked: list[Ask] = []
         self._number = 0
         self._until = 0.0
         self._look_at = 0.0
-        context.check = self.check
+        for context in computing.contexts.values():
+            context.check = self.check
 
-    def run(self, wanted: Sequence[str]) -> None:
-        """Warm up, say so, and serve until the worker closes the socket."""
-        began = time.monotonic()
+    def warm_up(self, wanted: Sequence[str]) -> None:
+        """Load these kernels, and see that they work."""
         self._until = float("inf")
-        self._kernels, lacking = load(self._context, wanted)
-        devices = (self._context.device,)
-        self._say(Ready(tags_of(self._kernels, devices), tuple(lacking), time.monotonic() - began))
+        self._lacking = self._computing.load(wanted)
+        self._lost = self._computing.lost
+
+    def serve(self, began: float) -> None:
+        """Say that it is warm, and since when it tried; serve until the worker closes the socket."""
+        tags = self._computing.tags()
+        self._say(Ready(tags, tuple(self._lacking), time.monotonic() - began, self._lost))
         while True:
             while not self._asked:
                 self._hear()
@@ -116,7 +102,7 @@ class Resident:
     def _compute(self, ask: Ask) -> None:
         began, cpu = time.monotonic(), time.process_time()
         self._number, self._until, self._look_at = ask.number, began + ask.budget_s, began + LOOK_S
-        status, reason, values = self._answer(ask)
+        status, reason, values, device = self._answer(ask)
         self._dropped.discard(ask.number)
         self._say(
             Told(
@@ -124,31 +110,35 @@ class Resident:
                 status,
                 reason,
                 values,
-                device=str(self._context.scratch.get("device") or self._context.device),
+                device=device,
                 cpu_ms=(time.process_time() - cpu) * 1000.0,
                 wall_ms=(time.monotonic() - began) * 1000.0,
             )
         )
+        self._tell_loss()
 
-    def _answer(self, ask: Ask) -> tuple[str, str, bytes]:
-        kernel = self._kernels.get(ask.kernel)
-        if kernel is None or kernel.version < ask.version:
-            return "error", f"there is no kernel {ask.kernel} for requests of version {ask.version} here", b""
+    def _answer(self, ask: Ask) -> tuple[str, str, bytes, str]:
         try:
             raw = unpack(ask.body)
             if not isinstance(raw, dict):
-                return "bad_request", "the request is not a mapping", b""
-            result = answer(kernel, raw, self._context)
-            values = pack(result.values)
+                return "bad_request", "the request is not a mapping", b"", ""
+            computed = self._computing.compute(ask.kernel, ask.version, raw, ask.device, ask.vram)
+            values = pack(computed.result.values)
         except msgspec.MsgspecError as error:
-            return "bad_request", f"the request is not msgpack: {error}", b""
+            return "bad_request", f"the request is not msgpack: {error}", b"", ""
         except MemoryError:
-            return "too_large", "there is not enough memory for it now", b""
+            return "too_large", "there is not enough memory for it now", b"", ""
         except Exception as error:  # a fault of the kernel's: this request fails, the process goes on
-            return "error", f"{ask.kernel} failed: {type(error).__name__}: {error}", b""
-        return result.status, result.reason[:2000], values
+            return "error", f"{ask.kernel} failed: {type(error).__name__}: {error}", b"", ""
+        return computed.result.status, computed.result.reason[:2000], values, computed.device
 
-    def _say(self, message: Ready | Told) -> None:
+    def _tell_loss(self) -> None:
+        """Say once why this process does not use its GPU any more."""
+        if self._computing.lost != self._lost:
+            self._lost = self._computing.lost
+            self._say(Changed(self._computing.tags(), self._lost))
+
+    def _say(self, message: Ready | Changed | Told) -> None:
         data = frame(message)
         if len(data) > MAX and isinstance(message, Told):
             reason = "the answer is too large"
@@ -173,6 +163,40 @@ def _end_with_the_worker(lifeline: int) -> None:
     threading.Thread(target=wait, name="cf-lifeline", daemon=True).start()
 
 
+def kept(cache: str) -> frozenset[str]:
+    """Return the files of a cache of compiled code, and their versions."""
+    found = set()
+    for path in Path(cache).rglob("*") if cache else ():
+        with contextlib.suppress(OSError):
+            found.add(f"{path} {path.stat().st_mtime_ns}")
+    return frozenset(found)
+
+
+def start_over(options: argparse.Namespace, began: float) -> None:
+    """Run this program anew in this process; returns only where that is not possible."""
+    inherited = (options.socket, options.lifeline)
+    again = ["--device", options.device, "--memory", str(options.memory), "--cache", options.cache]
+    try:
+        for number in inherited:
+            os.set_inheritable(number, True)
+        # It is as nice as it should be already.
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", PROGRAM, *again, "--began", str(began), *map(str, inherited)],
+        )
+    except OSError as error:
+        print(f"this process keeps the memory of its compiler: {error}", file=sys.stderr)
+
+
+def _computing(options: argparse.Namespace) -> Computing:
+    cpu = Context(memory=options.memory, cache=options.cache, scratch={})
+    device = own(os.environ) if options.device == "gpu" else None
+    if device is None:
+        return Computing(cpu)
+    gpu = Context(device="cuda", cache=options.cache, scratch={}, simulated=device.simulated)
+    return Computing(cpu, gpu, device)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve one worker."""
     parser = argparse.ArgumentParser(prog="resident")
@@ -180,17 +204,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, default=0)
     parser.add_argument("--cache", default="")
     parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--began", type=float, default=0.0)
     parser.add_argument("socket", type=int)
     parser.add_argument("lifeline", type=int)
     options = parser.parse_args(argv)
     _end_with_the_worker(options.lifeline)
     if options.nice:
         os.nice(options.nice)
-    device = "cuda" if options.device == "gpu" else "cpu"
-    context = Context(device=device, memory=options.memory, cache=options.cache, scratch={})
+    computing = _computing(options)
     with socket.socket(fileno=options.socket) as sock:
+        resident = Resident(sock, computing)
+        began, before = options.began or time.monotonic(), kept(options.cache)
         try:
-            Resident(sock, context).run(_wanted(os.environ))
+            resident.warm_up(_wanted(os.environ))
+            if not options.began and kept(options.cache) != before:
+                start_over(options, began)
+            resident.serve(began)
         except (BrokenPipeError, ConnectionResetError):
             return 0
     return 0

@@ -10,7 +10,10 @@ from typing import Any, Final
 
 import numba
 
+from .paging import give_back_code
+
 HERE: Final = Path(__file__).parent
+_made: Final[list[Any]] = []
 
 
 def sources() -> str:
@@ -18,12 +21,15 @@ def sources() -> str:
     # numba looks at one file's time stamp only; what a function inlines from another file counts as well.
     content = hashlib.sha256(numba.__version__.encode())
     for path in sorted(HERE.glob("*.py")):
-        content.update(path.read_bytes())
+        text = path.read_bytes()
+        if b"@compiled" in text:
+            content.update(text)
     return content.hexdigest()[:16]
 
 
 def keep_in(folder: str) -> None:
     """Let functions that are defined from now on be cached under `folder`; empty: not at all."""
+    give_back_code()
     if folder:
         numba.config.CACHE_DIR = os.path.join(folder, sources())  # type: ignore[attr-defined]
     numba.config.CF_KEEP = bool(folder)  # type: ignore[attr-defined]
@@ -32,4 +38,11 @@ def keep_in(folder: str) -> None:
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile `function` when it is first called with some types."""
     keep = getattr(numba.config, "CF_KEEP", False)
-    return numba.njit(cache=keep, nogil=True, error_model="numpy", boundscheck=False)(function)
+    made = numba.njit(cache=keep, nogil=True, error_model="numpy", boundscheck=False)(function)
+    _made.append(made)
+    return made
+
+
+def anything_new() -> bool:
+    """Say whether this process had to compile something, because it was not in the cache."""
+    return any(made.stats.cache_misses for made in _made)

@@ -11,12 +11,20 @@ import msgspec
 from computefarm.worker_api.kernel import NO_PROOF, OK, Context, Cost, KernelError, Result
 
 from . import pos1_plain as plain
-from .loading import compiled_module
+from .loading import compiled_module, cuda_module
 from .pos1_known import KNOWN, request_of
 from .pos1_request import Pos1Request, answers, parse, shape
+from .pos1_vram import plan, suits
 
+SMALL: Final = 10
+LARGE: Final = 17
+"""Dropped bits that make buckets which are joined as they are, and such as are divided first."""
+WIDE: Final = 34
+"""A k whose numbers do not fit 32 bits."""
 NS_PER_X: Final = 10.0
 """Nanoseconds that one x of a bucket costs on one core, about."""
+NS_PER_X_ON_GPU: Final = 0.1
+"""The same on a GPU of the middle class; a guess, nobody has timed it."""
 ENGINE: Final = f"{__package__}.pos1_engine"
 
 
@@ -25,6 +33,8 @@ class Leaves(msgspec.Struct):
 
     lists: list[Any]
     none: bool = False
+    dropped: int = 0
+    """Matches that are not in the lists, since they match nothing at table 3."""
 
 
 def _engine() -> Any:
@@ -36,7 +46,7 @@ class ChiaPos1:
 
     name: ClassVar[str] = "chia.pos1"
     version: ClassVar[int] = 1
-    devices: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
 
     def parse(self, raw: Mapping[str, object]) -> Pos1Request:
         """Return the request, validated; raises `BadRequest`."""
@@ -46,9 +56,13 @@ class ChiaPos1:
         """Estimate memory and time."""
         leaves = shape(request).leaves
         pairs = sum(len(leaf.pairs) for leaf in leaves)
+        numbers = pairs * (2 << request.d)
+        on_gpu = suits(request.k, request.d)
         return Cost(
             memory=memory(request.k, request.d, len(leaves)),
-            cpu_s=1e-3 + pairs * (2 << request.d) * NS_PER_X * 1e-9,
+            cpu_s=1e-3 + numbers * NS_PER_X * 1e-9,
+            gpu_s=2e-3 + numbers * NS_PER_X_ON_GPU * 1e-9 if on_gpu else 0.0,
+            vram=plan(request.k, request.d, pairs).vram if on_gpu else 0,
             splittable=len(leaves),
         )
 
@@ -61,8 +75,11 @@ class ChiaPos1:
 
     def run(self, part: Pos1Request, context: Context) -> Leaves:
         """Join the pairs of buckets of the part's leaves; stops at one without matches."""
-        engine = _engine().Engine(part.k, part.d, part.plot_id, context.scratch, context.check)
         form = shape(part)
+        if context.device == "cuda" and suits(part.k, part.d):
+            joined = cuda_module("pos1_cuda").join(part, form, context.check, context.vram)
+            return Leaves([], none=True) if joined is None else Leaves(joined[0], dropped=joined[1])
+        engine = _engine().Engine(part.k, part.d, part.plot_id, context.scratch, context.check)
         lists = []
         for leaf in form.leaves[part.first : part.last]:
             rows = engine.join(leaf.pairs, form.ordered)
@@ -89,6 +106,7 @@ class ChiaPos1:
             tables.append(above)
             jobs = [(2 * n, 2 * n + 1, n) for n in range((jobs[-1][2] + 1) // 2)]
         counts = [len(table.y) for table in tables]
+        counts[0] += sum(partial.dropped for partial in partials)
         if request.op == "quality":
             return self._qualities(request, tables, counts)
         return self._proofs(request, tables, counts)
@@ -189,12 +207,21 @@ class ChiaPos1:
 
     def warmup(self, context: Context) -> None:
         """Compile for both sizes of buckets, or load what an earlier start compiled."""
-        compiled_module("jit").keep_in(context.cache)
-        self.selftest(context)
+        jit = compiled_module("jit")
+        jit.keep_in(context.cache)
+        small = self.parse(request_of(KNOWN, SMALL))
+        self.merge(small, [self.run(small, context)])
+        large = self.parse(request_of(KNOWN, LARGE))
+        self.run(self.split(large, 32)[0], context)
+        if jit.anything_new():
+            # Rare, so it need not be in memory; but a request for it could not wait until it is compiled.
+            for d in (SMALL, LARGE):
+                _engine().Engine(WIDE, d, KNOWN.plot_id, context.scratch, context.check).pair(1, 0, False)
+        context.scratch.pop("pos1", None)
 
     def selftest(self, context: Context) -> None:
         """Recompute a known proof at two sizes of buckets; raises `KernelError`."""
-        for d in (10, 17):
+        for d in (SMALL, LARGE):
             known = request_of(KNOWN, d)
             for raw, key in (
                 (known, "proof"),
