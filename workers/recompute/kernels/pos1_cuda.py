@@ -1,4 +1,4 @@
-"""Table 2 of a request on a GPU: every pair of buckets joined, and what cannot go on at table 3 left out there.
+"""Table 2 of a request on a GPU: every pair of buckets joined, and what cannot go on at table 3 left out.
 
 Importing this module loads numpy and numba's CUDA.
 """
@@ -61,7 +61,7 @@ def jobs_of(request: Pos1Request, form: Shape, bits: int) -> Any:
     d = request.d
     for leaf, entry in enumerate(form.leaves[request.first : request.last]):
         for a, b in entry.pairs:
-            # The left of a pair is always seen; the right one too, unless that would be the same or is not allowed.
+            # 2: x of the first bucket are looked at as the right ones as well.
             directions = 1 if a == b or form.ordered else 2
             jobs += [(a << d, (b << d) + piece, leaf, directions) for piece in range(0, 1 << d, 1 << bits)]
     return np.array(jobs, np.int64)

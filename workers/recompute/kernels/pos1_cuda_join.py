@@ -1,4 +1,4 @@
-"""What runs on a GPU: table 2 by hash lists of one bucket that the other looks into, and what of it fits at table 3.
+"""What runs on a GPU: table 2 by lists of one bucket that another looks into, and what of it fits at table 3.
 
 Buckets are not sorted. Each x of the one is put on a list of its group of y; each x of the other walks the
 lists of the two neighbouring groups. A list is an entry of `heads` and then, one after another, `nodes`.

@@ -13,7 +13,7 @@ import numpy as np
 from .cuda_jit import cuda, device_function
 
 ROOM: Final = 128 * 17 + 2
-"""Words of a key stream that a block of threads shares: 128 blocks of ChaCha, 17 apart against bank conflicts.
+"""Words of a key stream that a block of threads shares: 128 blocks, 17 apart against bank conflicts.
 
 Two more are read, and shifted out again, behind the last one.
 """
@@ -51,7 +51,8 @@ def swapped(v):
 @device_function
 def chacha(key, block, words, at):
     """Write one block of the key stream to `words[at:at + 16]`, big-endian."""
-    a0, a1, a2, a3 = np.uint32(0x61707865), np.uint32(0x3320646E), np.uint32(0x79622D32), np.uint32(0x6B206574)
+    a0, a1 = np.uint32(0x61707865), np.uint32(0x3320646E)
+    a2, a3 = np.uint32(0x79622D32), np.uint32(0x6B206574)
     b0, b1, b2, b3 = key[0], key[1], key[2], key[3]
     c0, c1, c2, c3 = key[4], key[5], key[6], key[7]
     low = np.uint32(block & 0xFFFFFFFF)
@@ -86,7 +87,7 @@ def chacha(key, block, words, at):
 
 @device_function
 def stream(key, k, first, count, words):
-    """Write the key stream of `count` x from `first` to shared `words`, by all threads; return its first bit."""
+    """Write the key stream of `count` x to shared `words`, by all threads; return where `first` begins."""
     bit = np.int64(first) * k
     block = bit >> 9
     blocks = ((bit + np.int64(count) * k - 1) >> 9) - block + 1
@@ -159,8 +160,10 @@ def blake3(size, m0, m1, m2, m3):
     zero = np.uint32(0)
     m0, m1, m2, m3 = swapped(m0), swapped(m1), swapped(m2), swapped(m3)
     m4 = m5 = m6 = m7 = m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = zero
-    a0, a1, a2, a3 = np.uint32(0x6A09E667), np.uint32(0xBB67AE85), np.uint32(0x3C6EF372), np.uint32(0xA54FF53A)
-    b0, b1, b2, b3 = np.uint32(0x510E527F), np.uint32(0x9B05688C), np.uint32(0x1F83D9AB), np.uint32(0x5BE0CD19)
+    a0, a1 = np.uint32(0x6A09E667), np.uint32(0xBB67AE85)
+    a2, a3 = np.uint32(0x3C6EF372), np.uint32(0xA54FF53A)
+    b0, b1 = np.uint32(0x510E527F), np.uint32(0x9B05688C)
+    b2, b3 = np.uint32(0x1F83D9AB), np.uint32(0x5BE0CD19)
     c0, c1, c2, c3 = a0, a1, a2, a3
     # The only chunk's only block, which is the root as well.
     d0, d1, d2, d3 = zero, zero, np.uint32(size), np.uint32(11)
@@ -202,7 +205,6 @@ def f2(k, y, left, right):
         low |= np.uint64(right << np.uint64(end))
     word = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
-    digest = blake3(
-        (3 * k + 13) >> 3, np.uint32(high >> half), np.uint32(high & word), np.uint32(low >> half), np.uint32(low & word)
-    )
-    return np.int64(digest >> np.uint64(58 - k))
+    m0, m1 = np.uint32(high >> half), np.uint32(high & word)
+    m2, m3 = np.uint32(low >> half), np.uint32(low & word)
+    return np.int64(blake3((3 * k + 13) >> 3, m0, m1, m2, m3) >> np.uint64(58 - k))

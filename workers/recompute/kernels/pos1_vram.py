@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def suits(k: int, d: int) -> bool:
-    """Say whether a GPU can join such buckets; a node's 64 bits hold k bits of y and the number of another."""
+    """Say whether a GPU can join such buckets: 64 bits of a node hold k bits of y and which node is next."""
     return k + d <= 64
 
 
@@ -59,7 +59,6 @@ def plan(k: int, d: int, pairs: int, vram: int = 0, room: int = 0) -> Plan:
         elif made.bits > PIECE:
             made = Plan(made.bits - 1, 1, room)
         else:
-            raise TooLarge(
-                f"it needs {made.vram >> 20} MiB of the GPU's memory at the least, and may use {vram >> 20} MiB"
-            )
+            least, given = made.vram >> 20, vram >> 20
+            raise TooLarge(f"it needs {least} MiB of the GPU's memory at the least, and may use {given} MiB")
     return made
