@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase, check_tasks_exist
-from doit.control import TaskControl
 from doit.exceptions import InvalidDodoFile
 
 from computefarm.errors import UsageError
 
 from .commands_doit import Own
+from .dispatch import Control
 from .picture import dot, nodes, roots, tree
 
 MOST_BOXES = 2000
@@ -44,7 +44,7 @@ class Graph(Own, DoitCmdBase):
         tasks = {task.name: task for task in self.task_list}
         if pos_args:
             check_tasks_exist(tasks, pos_args)
-        control = TaskControl(self.task_list)
+        control = Control(self.task_list)
         control.process(self.sel_tasks or None)
         names = pos_args or control.selected_tasks or list(tasks)
         boxes = nodes(control.tasks, names, self._states(control.tasks), self._capabilities(), each=all)
@@ -84,9 +84,8 @@ def _draw(text: str, output: str, boxes: int) -> None:
         return
     if suffix not in (".svg", ".png", ".pdf"):
         raise UsageError(f"-o {output}: expected a name that ends with .svg, .png, .pdf or .dot")
-    program = shutil.which("dot")
+    program, plain = shutil.which("dot"), Path(output).with_suffix(".dot")
     if program is None:
-        plain = Path(output).with_suffix(".dot")
         raise UsageError(
             f"-o {output}: there is no program `dot` (Graphviz) here",
             hint=f"sudo apt install graphviz    # or, without it: majordomo graph -o {plain}",
@@ -94,7 +93,7 @@ def _draw(text: str, output: str, boxes: int) -> None:
     if boxes > MOST_BOXES:
         raise UsageError(
             f"-o {output}: {boxes} boxes are too many for a picture",
-            hint="majordomo graph TASK -o …    # a part of it; or leave --all out",
+            hint=f"majordomo graph TASK -o {output}    # a part of it; or leave --all out, or: -o {plain}",
         )
     done = subprocess.run([program, f"-T{suffix[1:]}"], input=text.encode(), capture_output=True, check=False)
     if done.returncode:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from doit.control import ExecNode, TaskControl, TaskDispatcher
+from doit.exceptions import InvalidTask
+from doit.task import Task
 
 
 class Control(TaskControl):
-    """doit's, giving out our dispatcher."""
+    """doit's, giving out our dispatcher; a task may need ten thousand others."""
+
+    @staticmethod
+    def set_implicit_deps(targets: dict[str, str], task_list: Iterable[Task]) -> None:
+        """Let every task come after those that make its files; `targets` is filled in."""
+        for task in task_list:
+            for target in task.targets:
+                if target in targets:
+                    raise InvalidTask(
+                        "Two different tasks can't have a common target."
+                        f"'{target}' is a target for {task.name} and {targets[target]}."
+                    )
+                targets[target] = task.name
+        for task in task_list:
+            known = set(task.task_dep)
+            for dep in task.file_dep:
+                maker = targets.get(dep)
+                if maker is not None and maker not in known:
+                    known.add(maker)
+                    task.task_dep.append(maker)
 
     def task_dispatcher(self) -> Dispatcher:
         """Return what gives out tasks in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -61,9 +61,9 @@ def nodes(
 ) -> dict[str, Node]:
     """Return the boxes for the tasks `names` and all that they need; with `each`, one for every subtask."""
     found: dict[str, Node] = {}
-    todo, seen = list(names), set(names)
+    todo, seen = deque(names), set(names)
     while todo:
-        task = tasks.get(todo.pop(0))
+        task = tasks.get(todo.popleft())
         if task is None:
             continue
         box = _box(task, each)
