@@ -22,7 +22,7 @@ def sources() -> str:
     content = hashlib.sha256(numba.__version__.encode())
     for path in sorted(HERE.glob("*.py")):
         text = path.read_bytes()
-        if b"@compiled" in text:
+        if any(mark in text for mark in (b"@compiled", b"@kernel", b"@device_function")):
             content.update(text)
     return content.hexdigest()[:16]
 

@@ -5,13 +5,10 @@ Importing this module loads numpy and numba's CUDA.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-
-from computefarm.worker_api.kernel import TooLarge
 
 from . import pos1_cuda_join as device
 from .cuda_jit import SIMULATED, THREADS, cuda, release
@@ -33,7 +30,7 @@ def join(
 
     When all leaves are asked for, those are left out that match nothing at table 3. None: a leaf has no match
     at all, and nothing could stand in for it. `vram`: bytes of the GPU's memory that may be used; 0: all that
-    is free. Raises `TooLarge`.
+    is free. Raises `TooLarge`, and `MemoryError` for far more matches than there ought to be.
     """
     leaves = form.leaves[request.first : request.last]
     free = _free()
@@ -47,10 +44,6 @@ def join(
         whole = len(leaves) == len(form.leaves)
         indices = joiner.alive(form) if whole else np.arange(sum(counts), dtype=np.int64)
         return joiner.lists(indices), sum(counts) - len(indices)
-    except _refusals() as error:
-        if "OUT_OF_MEMORY" not in str(error):
-            raise
-        raise TooLarge(f"the GPU has too little memory left for it: {error}") from error
     finally:
         joiner.close()
 
@@ -132,7 +125,7 @@ class Joiner:
         old, kept = memory["rows"], int(before[-1])
         room = max(2 * len(old), wanted + wanted // 4)
         if Plan(self.how.bits, self.how.jobs, room).vram > self.most:
-            raise TooLarge(f"it has more matches than fit into {self.most >> 20} MiB of the GPU's memory")
+            raise MemoryError(f"more matches than fit into {self.most >> 20} MiB of the GPU's memory")
         memory["rows"] = cuda.device_array((room, 4), np.int64)
         if kept:
             memory["rows"][:kept].copy_to_device(old[:kept])
@@ -193,10 +186,3 @@ def _free() -> int:
     if SIMULATED:
         return SIMULATED_MEMORY
     return int(cuda.current_context().get_memory_info()[0] * 0.95)
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """Return what CUDA raises when it refuses something."""
-    if SIMULATED:
-        return ()
-    return (importlib.import_module("numba.cuda.cudadrv.driver").CudaAPIError,)
