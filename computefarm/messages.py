@@ -237,8 +237,21 @@ class Disconnect(Message, frozen=True, tag="disconnect"):
     text: str
 
 
+class DeviceLoad(Message, frozen=True):
+    """What a worker computes on one device at this moment."""
+
+    device: Short
+    """As its answers name it."""
+    running: int
+    oldest_s: float
+    """Age of the oldest request that runs there."""
+
+
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """I am alive; any other message says so too."""
+
+    devices: Annotated[tuple[DeviceLoad, ...], Meta(max_length=1000)] = ()
+    """From workers with requests in hand: where they run."""
 
 
 class Goodbye(Message, frozen=True, tag="goodbye"):
@@ -809,6 +822,12 @@ class Request(Message, frozen=True, tag="request"):
     """Counts the workers that were asked; set by the manager."""
     path: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
     """The managers that have passed it on, each by the fingerprint of its key, the first one first."""
+    vram: Count = 0
+    """Bytes of a GPU's memory it will need when it runs there."""
+    cpu_s: float = 0.0
+    """Expected seconds on one core."""
+    gpu_s: float = 0.0
+    """Expected seconds on a GPU; 0 when it cannot run there."""
 
 
 class Reply(Message, frozen=True, tag="reply"):
@@ -841,6 +860,21 @@ class Withdraw(Message, frozen=True, tag="withdraw"):
     numbers: Annotated[tuple[int, ...], MANY]
 
 
+class DeviceStatus(Message, frozen=True):
+    """One device of a worker that answers requests, in `status`."""
+
+    device: str
+    """`cpu`, or a GPU with index, name and UUID."""
+    running: int
+    served: int
+    failed: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    oldest_s: float
+    """Age of the oldest request that runs there; 0 when there is none."""
+
+
 class ServerStatus(Message, frozen=True):
     """A worker that answers requests, in `status`."""
 
@@ -864,6 +898,7 @@ class ServerStatus(Message, frozen=True):
     """Why it is not asked now; empty when it is."""
     slots: int = 0
     """Requests that it computes at once."""
+    devices: tuple[DeviceStatus, ...] = ()
 
 
 ToManager = (

@@ -335,7 +335,9 @@ class TaskManager:
                 fault = self._members.load(peer, message, now)
                 if fault is not None:
                     self._members.turn_away(peer.peer, "protocol", fault, now)
-            case Heartbeat() | Chunk() | Fetch() | Got() | Join() | Reported() | ReadLog() | AskTime():
+            case Heartbeat():
+                self._volatile.heard(peer, message, now)
+            case Chunk() | Fetch() | Got() | Join() | Reported() | ReadLog() | AskTime():
                 pass  # it lives; bulk traffic, logs and clocks are the shell's own business
             case Request():
                 self._volatile.request(peer, message, now)
@@ -353,7 +355,7 @@ class TaskManager:
             case Goodbye():
                 reason = message.reason or "said goodbye"
                 self._members.part(peer, reason, now, at_once=True, polite=True)
-                self._tables.drop(peer.peer, reason)
+                self._tables.drop(peer.peer, message.reason)
             case _:
                 assert_never(message)
 

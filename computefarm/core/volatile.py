@@ -14,7 +14,7 @@ import heapq
 
 import msgspec
 
-from computefarm.messages import Reply, Request, ServerStatus, Withdraw
+from computefarm.messages import Heartbeat, Reply, Request, ServerStatus, Withdraw
 
 from .commands import PeerId
 from .state import Peer
@@ -137,6 +137,9 @@ class Volatile:
         server.served += good
         server.failed += not good and reply.status != "deadline"
         server.device = reply.device or server.device
+        server.devices.answered(
+            reply.device, good, not good and reply.status != "deadline", now - pending.since
+        )
         if good:
             server.took(now - pending.since)
         ticket = self._tickets.get(pending.ticket)
@@ -151,6 +154,12 @@ class Volatile:
             self._requeue(ticket)  # somebody with more time has joined since it was sent
             return
         self._answer(ticket, reply, server, now)
+
+    def heard(self, peer: Peer, message: Heartbeat, now: float) -> None:
+        """Take what a worker says of its devices."""
+        server = self._servers.get(peer.worker)
+        if server is not None and message.devices:
+            server.devices.heard(message.devices, now)
 
     def withdraw(self, peer: Peer, message: Withdraw, now: float) -> None:
         """Forget what a client does not want any more."""
@@ -252,7 +261,7 @@ class Volatile:
     def _queue(self, ticket: Ticket) -> None:
         ticket.worker = ""
         request = ticket.request
-        need = (request.kernel, request.version, request.device, request.memory, request.sizes)
+        need = (request.kernel, request.version, request.device, request.memory, request.sizes, request.vram)
         heapq.heappush(self._waiting.setdefault(need, []), (ticket.turn, ticket.key))
         self.queued += 1
 

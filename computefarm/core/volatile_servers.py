@@ -16,6 +16,7 @@ from computefarm.messages import Offer, Request, ServerStatus
 from .commands import PeerId
 from .placement import mebibytes, over_limit
 from .state import Worker
+from .volatile_devices import SAMPLES, UNITS, VRAM, Devices, budgets, percentile
 
 CAPABILITY = "recompute"
 """What a worker offers that answers requests."""
@@ -40,9 +41,6 @@ DEVICES = "devices"
 
 QUICK_S = 0.02
 """Requests that take less are sent ahead of the slots, or a worker would wait for a message after each."""
-
-SAMPLES = 512
-"""Latencies that the percentiles are taken from: the last so many."""
 
 
 class Pending(msgspec.Struct, eq=False):
@@ -75,6 +73,7 @@ class Server(msgspec.Struct, eq=False):
     """Of a request, smoothed."""
     silent: bool = False
     """It has said nothing for too long while it had requests in hand."""
+    devices: Devices = msgspec.field(default_factory=Devices)
 
     @property
     def upstream(self) -> bool:
@@ -112,7 +111,14 @@ class Server(msgspec.Struct, eq=False):
             self.upstream,
             self.worker.held,
             self.worker.slots,
+            self.devices.status(self.tags.get(UNITS, ""), bool(self.pending), now),
         )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return what it says of itself."""
+        offer = answers(self.worker)
+        return dict(offer.tags) if offer is not None else {}
 
     def _state(self) -> str:
         if self.worker.held and self.upstream:
@@ -120,11 +126,6 @@ class Server(msgspec.Struct, eq=False):
         if self.silent or not self.worker.peer:
             return "silent"
         return "up" if self.worker.able else "held"
-
-
-def percentile(ordered: list[float], share: float) -> float:
-    """Return the value that `share` of the ordered values do not exceed; 0 when there is none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def answers(worker: Worker) -> Offer | None:
@@ -152,8 +153,12 @@ def mismatch(request: Request, worker: Worker) -> str:
         return f"has version {version} of {request.kernel}, the request is of version {request.version}"
     if request.device != "any":
         wanted = "cuda" if request.device == "gpu" else request.device
-        if wanted not in tags.get(DEVICES, "cpu").split():
-            return f"computes on {tags.get(DEVICES, 'cpu')}, not on {request.device}"
+        works = tags.get(f"{DEVICES}:{request.kernel}", tags.get(DEVICES, "cpu"))
+        if wanted not in works.split():
+            return f"computes on {works}, not on {request.device}"
+        vram = max(budgets(tags.get(VRAM, "")), default=request.vram)
+        if wanted == "cuda" and request.vram > vram:
+            return f"has {mebibytes(vram)} on its GPU, the request needs {mebibytes(request.vram)}"
     for name, value in request.sizes:
         least, between, most = tags.get(name, "").partition("-")
         if between and not _whole(least) <= value <= _whole(most):
@@ -164,7 +169,10 @@ def mismatch(request: Request, worker: Worker) -> str:
 
 
 def hindrance(request: Request, server: Server, memory: int, now: float) -> bool:
-    """Return whether an able worker has no room now; `memory` is in use by requests on its host."""
+    """Return whether an able worker has no room now; `memory` is in use by requests on its host.
+
+    How much of a GPU's memory requests have is the worker's own business: it knows on which they run.
+    """
     worker = server.worker
     if server.silent or not worker.able or server.room <= 0 or over_limit(worker, now) is not None:
         return True

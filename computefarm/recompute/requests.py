@@ -48,6 +48,9 @@ class Kernels:
             envelope.version,
             cost.memory,
             sizes,
+            vram=cost.vram,
+            cpu_s=cost.cpu_s,
+            gpu_s=cost.gpu_s,
         )
         return Order(envelope.id, request, envelope.deadline_ms / 1000.0)
 

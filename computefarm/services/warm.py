@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,13 +11,19 @@ import msgspec
 import psutil
 
 from computefarm.catalogue import VARIANT, Probed
+from computefarm.core.volatile_devices import UNITS, VRAM
+from computefarm.core.volatile_servers import DEVICES
 from computefarm.home import private_folder
 from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
-from computefarm.worker_api.resident import ResidentPlugin
+from computefarm.worker_api.resident import PlacingPlugin, ResidentPlugin
 
 from .equip import KERNELS, Toolbox
 from .loop import Loop
+from .resident_process import Post
 from .residents import Residents, Tags
+
+GPU = "gpu"
+"""The variant whose processes are placed on GPUs."""
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for the requests of all slots together."""
@@ -27,14 +34,23 @@ log = logging.getLogger("computefarm.worker")
 class WarmCapability:
     """One capability whose requests are answered by processes that stay."""
 
-    def __init__(self, offer: Offer, command: Sequence[str], slots: int, others: Sequence[Offer]) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        command: Sequence[str],
+        slots: int,
+        others: Sequence[Offer],
+        posts: Sequence[Post] = (),
+    ) -> None:
         """`offer` is announced, with what the processes say of themselves, when they are warm.
 
-        `others` is what the worker offers from the start.
+        `others` is what the worker offers from the start; `posts` what to start for slots that do not all
+        compute on the CPU.
         """
         self._offer = offer
         self._command = command
         self._slots = slots
+        self._posts = tuple(posts)
         self._others = tuple(others)
         self._tags: Tags | None = None
 
@@ -44,7 +60,12 @@ class WarmCapability:
         """Begin to warm up; `offer` is called with everything that the worker offers then."""
         self._announce = offer
         self._residents = Residents(
-            self._command, self._slots, reply=say, ready=self._warm, alive=lambda: say(Heartbeat())
+            self._command,
+            self._slots,
+            reply=say,
+            ready=self._warm,
+            alive=lambda: say(Heartbeat(self._residents.devices())),
+            posts=self._posts,
         )
         self._residents.attach(loop)
         log.info("%s is warming up, and offered when that is done", self._offer.capability)
@@ -85,9 +106,18 @@ class WarmCapability:
         return probed
 
     def _warm(self, tags: Tags) -> None:
-        self._tags = tags
-        log.info("offering %s: %s", self._offer.capability, " ".join(f"{k}={v}" for k, v in tags))
-        self._announce((*self._others, _with(self._offer, tags)))
+        self._tags = self._with_units(tags)
+        told = " ".join(f"{name}={value}" for name, value in self._tags)
+        log.info("offering %s: %s", self._offer.capability, told)
+        self._announce((*self._others, _with(self._offer, self._tags)))
+
+    def _with_units(self, tags: Tags) -> Tags:
+        """Add which GPUs there are, and how much of their memory requests may use, while they are used."""
+        units = {post.place.unit: post.place.vram for post in self._posts if post.place.unit}
+        if not units or "cuda" not in dict(tags).get(DEVICES, "").split():
+            return tags
+        more = {UNITS: "; ".join(units), VRAM: " ".join(f"{size >> 20}MiB" for size in units.values())}
+        return tuple(sorted({**dict(tags), **more}.items()))
 
 
 def _with(offer: Offer, tags: Tags) -> Offer:
@@ -112,7 +142,16 @@ def warm_capability(
     variant = dict(offer.tags).get(VARIANT, "")
     folder = private_folder(cache / KERNELS)
     memory = int(psutil.virtual_memory().total * MEMORY_SHARE) // slots
-    command = resident.resident(
-        device="gpu" if variant == "gpu" else "cpu", memory=memory, cache=str(folder), nice=nice
-    )
-    return WarmCapability(offer, command, slots, at_once), at_once
+
+    def command(device: str) -> tuple[str, ...]:
+        return resident.resident(device=device, memory=memory, cache=str(folder), nice=nice)
+
+    posts: list[Post] = []
+    if variant == GPU and isinstance(resident, PlacingPlugin):
+        places, reason = resident.places(slots=slots, environ=os.environ)
+        posts = [Post(command(place.device), place) for place in places]
+        if reason:
+            log.warning("%s: %s", offer.capability, reason)
+        for number, place in enumerate(places, 1):
+            log.info("slot %d computes on %s", number, place.unit or "the CPU")
+    return WarmCapability(offer, command("cpu"), slots, at_once, posts), at_once

@@ -31,7 +31,10 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
     budget_s: float
     """How long the answer is of use, from now on."""
     device: str = "any"
+    """`cpu`, `gpu`, or `any`: on the GPU if the kernel can, else on the CPU."""
     version: int = 1
+    vram: int = 0
+    """Bytes of the GPU's memory that are kept for it."""
 
 
 class Drop(msgspec.Struct, frozen=True, array_like=True, tag="drop"):
@@ -48,6 +51,16 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     lacking: tuple[str, ...] = ()
     """What is not offered, and why: one sentence each."""
     warm_s: float = 0.0
+    lost: str = ""
+    """Why the GPU that the process was started for is not used; empty when it is, or there was none."""
+
+
+class Changed(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
+    """Something has failed, but the process goes on without it."""
+
+    tags: tuple[tuple[str, str], ...]
+    """Instead of those of `Ready`."""
+    lost: str
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, tag="told"):
@@ -63,7 +76,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True, tag="told"):
 
 
 ToResident = Ask | Drop
-FromResident = Ready | Told
+FromResident = Ready | Changed | Told
 
 _encoder = msgspec.msgpack.Encoder()
 _to_resident: msgspec.msgpack.Decoder[ToResident] = msgspec.msgpack.Decoder(ToResident)
@@ -108,6 +121,32 @@ class Frames:
             found.append(bytes(self._data[_HEAD.size : _HEAD.size + length]))
             del self._data[: _HEAD.size + length]
         return found
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the process of one slot computes."""
+
+    device: str
+    """`cpu` or `gpu`, as `ResidentPlugin.resident` is told."""
+    unit: str = ""
+    """The GPU, as answers and logs name it; processes of the same one share its memory."""
+    vram: int = 0
+    """Bytes of it that requests may use together."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Variables that the process is started with, besides the worker's own."""
+    reserved: bool = False
+    """Only for requests that ask for a GPU, not for those that may run on any device."""
+
+
+@runtime_checkable
+class PlacingPlugin(Protocol):
+    """A resident plug-in whose processes do not all compute on the same device."""
+
+    def places(self, *, slots: int, environ: Mapping[str, str]) -> tuple[tuple[Place, ...], str]:
+        """Return where the process of each slot computes, and what is not used, in a line.
+
+        Called when a capability's variant `gpu` is offered; loads no driver into this process.
+        """
 
 
 @runtime_checkable

@@ -60,7 +60,7 @@ def test_messages_come_back_as_they_were() -> None:
 
 def test_a_newer_neighbours_extra_field_is_passed_over() -> None:
     body = codec.encode([Heartbeat()])
-    extended = b"\x91\x93" + body[2:] + b"\x01\xa3new"
+    extended = b"\x91\x94" + body[2:] + b"\x01\xa3new"
 
     assert codec.decode_to_manager(extended) == [Heartbeat()]
 

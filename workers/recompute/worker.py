@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from computefarm.worker_api.contract import Action, TaskContext
+from computefarm.worker_api.resident import Place
+
+from .devices import Place as Planned
+from .devices import find, plan
 
 SHELL = ("/bin/sh", "-e", "-c")
 PROGRAM = "cf-recompute"
@@ -28,6 +33,18 @@ class RecomputeWorker:
         """Return the program of a warm process."""
         options = ("--device", device, "--memory", str(memory), "--cache", cache, "--nice", str(nice))
         return (sys.executable, "-m", RESIDENT, *options)
+
+    def places(self, *, slots: int, environ: Mapping[str, str]) -> tuple[tuple[Place, ...], str]:
+        """Return which GPU each slot's process sees; slots beyond what GPUs have a use for get the CPU."""
+        found = find(environ)
+        return tuple(_place(place) for place in plan(found.devices, slots)), found.reason
+
+
+def _place(planned: Planned) -> Place:
+    env = tuple(planned.env.items())
+    if planned.device is None:
+        return Place("cpu", env=env)
+    return Place("gpu", planned.device.label, planned.budget, env, reserved=planned.device.simulated)
 
 
 def _own(command: tuple[str, ...], cache: str) -> tuple[str, ...]:
