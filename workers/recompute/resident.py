@@ -3,7 +3,7 @@
     python -m computefarm.workers.recompute.resident [options] SOCKET LIFELINE
 
 It ends when its worker does: `LIFELINE` is a pipe that closes then, whatever this process is doing. When it
-had to compile something it starts over with what is on disk now, and without what the compiler left in memory.
+had to compile something it starts over with what is on disk now, without what the compiler left in memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A kernel that is compiled once for all tests, and fresh plots."""
+"""Kernels that are compiled once for all tests, and fresh plots."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from computefarm.worker_api.kernel import Context
 
 
 @pytest.fixture(scope="session")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    pytest.importorskip("numba", reason="the recompute kernels need numba (pip install '.[recompute]')")
-    return Context(cache=str(tmp_path_factory.mktemp("kernels")))
+def context(kernel_cache: Path) -> Context:
+    return Context(cache=str(kernel_cache), scratch={})
 
 
 @contextlib.contextmanager
