@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
@@ -36,6 +37,8 @@ FINGERPRINT_DIGITS = 16
 VARIANT = "variant"
 """The tag that says which variant of a capability a worker offers."""
 _T = TypeVar("_T")
+OWN = "cf-"
+"""How the names of this package's own programs begin."""
 SHOWN = 120
 """Characters of a program's output that an error quotes."""
 
@@ -319,6 +322,9 @@ class _Prober:
 
     def _find(self, program: str) -> Path:
         found = shutil.which(program, path=self._path)
+        if found is None and program.startswith(OWN):
+            # A worker need not have its own environment's programs on its PATH.
+            found = shutil.which(program, path=os.path.dirname(sys.executable))
         if found is None:
             where = "" if "/" in program else f" in PATH ({self._path})"
             raise _Lacking(f"{program}: not found{where}")
