@@ -138,9 +138,23 @@ class Place(msgspec.Struct, frozen=True):
     """Only for requests that ask for a GPU, not for those that may run on any device."""
 
 
+class Unit(msgspec.Struct, frozen=True):
+    """A GPU of this machine."""
+
+    name: str
+    """As in `Place.unit`."""
+    total: int
+    """Bytes of memory."""
+    free: int
+    """Bytes that nobody uses now."""
+
+
 @runtime_checkable
 class PlacingPlugin(Protocol):
     """A resident plug-in whose processes do not all compute on the same device."""
+
+    def units(self, environ: Mapping[str, str]) -> tuple[tuple[Unit, ...], str]:
+        """Return this machine's GPUs, and in a line why there are none or not all."""
 
     def places(self, *, slots: int, environ: Mapping[str, str]) -> tuple[tuple[Place, ...], str]:
         """Return where the process of each slot computes, and what is not used, in a line.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from computefarm.worker_api.contract import Action, TaskContext
-from computefarm.worker_api.resident import Place
+from computefarm.worker_api.resident import Place, Unit
 
 from .devices import Place as Planned
 from .devices import find, plan
@@ -33,6 +33,11 @@ class RecomputeWorker:
         """Return the program of a warm process."""
         options = ("--device", device, "--memory", str(memory), "--cache", cache, "--nice", str(nice))
         return (sys.executable, "-m", RESIDENT, *options)
+
+    def units(self, environ: Mapping[str, str]) -> tuple[tuple[Unit, ...], str]:
+        """Return the GPUs that kernels can run on, and in a line why there are none or not all."""
+        found = find(environ)
+        return tuple(Unit(one.label, one.total, one.free) for one in found.devices), found.reason
 
     def places(self, *, slots: int, environ: Mapping[str, str]) -> tuple[tuple[Place, ...], str]:
         """Return which GPU each slot's process sees; slots beyond what GPUs have a use for get the CPU."""
