@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections import deque
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from types import TracebackType
@@ -31,11 +31,9 @@ from computefarm.worker_api.kernel import KernelError
 
 from .balance import Balance, Standing
 from .hosts import origin_of, parse_hosts, servers
+from .pipeline import in_order
 from .requests import Answer, Kernels, answer_of
 from .service import Call, RecomputeService
-
-WINDOW = 512
-"""Requests that `map` reads ahead of the answer that is next."""
 
 CLOSE_S = 5.0
 
@@ -65,7 +63,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         standings = [Standing(str(entry), entry.weight, entry.tier) for entry, _ in found]
         limit = settings.recompute_max_cores if max_in_flight is None else max_in_flight
-        balance = Balance(standings, retry_s=settings.recompute_retry_interval_s, max_in_flight=limit)
+        self._balance = Balance(standings, retry_s=settings.recompute_retry_interval_s, max_in_flight=limit)
         connections = [
             PeerEnd(
                 self._context,
@@ -78,7 +76,7 @@ class Client:
             for _, access in found
         ]
         self._service = RecomputeService(
-            balance,
+            self._balance,
             connections,
             host=host_id(home),
             hostname=hostname(),
@@ -126,14 +124,12 @@ class Client:
         return self.submit(request).result()
 
     def map(self, requests: Iterable[Mapping[str, object]]) -> Iterator[Answer]:
-        """Yield the answers in the order of the requests, which are read as answers are taken."""
-        window: deque[Future[Answer]] = deque()
-        for request in requests:
-            window.append(self.submit(request))
-            if len(window) >= WINDOW or window[0].done():
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+        """Yield the answers in the order of the requests, as many in flight as the servers grant."""
+        return in_order(self.submit, requests, self.granted)
+
+    def granted(self) -> int:
+        """Return how many requests may be in flight now."""
+        return self._balance.limit(time.monotonic())
 
     def unusable(self) -> FarmError | None:
         """Return why none of the servers can be used, when that is so."""
