@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from computefarm.host.gpu import count_gpus
 from computefarm.messages import Action, Offer, Register
 from computefarm.worker_api import registry
 from computefarm.worker_api.contract import CommandPlugin
+
+log = logging.getLogger("computefarm.worker")
 
 STORE = "blobs"
 """Folder of the cache shared by all processes of one CF_HOME."""
@@ -131,8 +134,15 @@ def probe_offers(
     probed: Sequence[Probed] = probe_all(described, environ, cache=home.cache)
     if only_actions:
         probed = [restricted(one, capability) for one, capability in zip(probed, described, strict=True)]
+    for one in probed:
+        if one.offer is not None and one.passed_over:
+            log.info("offering %s as %s: %s", one.capability, _variant(one.offer), "; ".join(one.passed_over))
     offers = [one.offer for one in probed if one.offer is not None]
     return offers, [one for one in probed if one.offer is None]
+
+
+def _variant(offer: Offer) -> str:
+    return dict(offer.tags).get(VARIANT, "")
 
 
 def registration(
