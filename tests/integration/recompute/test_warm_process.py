@@ -81,7 +81,8 @@ def test_what_had_to_compile_starts_over_once(tmp_path: Path, always: bool) -> N
         process.close()
 
     assert values["pid"] == process.popen.pid, "it is the process that the worker knows"
-    assert values["ballast"] == (1 if always else 0), "a cache that keeps nothing is no reason to start for ever"
+    # A cache that keeps nothing is no reason to start over for ever.
+    assert values["ballast"] == (1 if always else 0)
 
 
 @pytest.fixture

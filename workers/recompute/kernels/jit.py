@@ -28,17 +28,23 @@ def sources() -> str:
 
 
 def keep_in(folder: str) -> None:
-    """Let functions that are defined from now on be cached under `folder`; empty: not at all."""
+    """Keep what is compiled under `folder`, and take from there what was; empty: nothing is kept."""
     give_back_code()
-    if folder:
-        numba.config.CACHE_DIR = os.path.join(folder, sources())  # type: ignore[attr-defined]
-    numba.config.CF_KEEP = bool(folder)  # type: ignore[attr-defined]
+    if not folder:
+        return
+    wanted = os.path.join(folder, sources())
+    if wanted != numba.config.CACHE_DIR:  # type: ignore[attr-defined]
+        numba.config.CACHE_DIR = wanted  # type: ignore[attr-defined]
+        numba.config.CF_KEEP = True  # type: ignore[attr-defined]
+        for made in _made:
+            made.enable_caching()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile `function` when it is first called with some types."""
-    keep = getattr(numba.config, "CF_KEEP", False)
-    made = numba.njit(cache=keep, nogil=True, error_model="numpy", boundscheck=False)(function)
+    made = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    if getattr(numba.config, "CF_KEEP", False):
+        made.enable_caching()
     _made.append(made)
     return made
 
