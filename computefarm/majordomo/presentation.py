@@ -101,7 +101,8 @@ def status_json(status: Status, address: str) -> Json:
         "requests": {
             "waiting": status.requests,
             "servers": [
-                {field: getattr(one, field) for field in one.__struct_fields__} for one in status.servers
+                {**msgspec.structs.asdict(one), "devices": [msgspec.structs.asdict(d) for d in one.devices]}
+                for one in status.servers
             ],
         },
     }
@@ -118,8 +119,16 @@ def _servers(status: Status) -> list[str]:
         times = [f"{value:.1f}" for value in (one.p50_ms, one.p95_ms, one.p99_ms)]
         counts = [str(one.pending), oldest, str(one.served), str(one.failed)]
         name = f"{one.worker} (upstream)" if one.upstream else one.worker
-        rows.append([name, one.device or "-", one.state, *counts, *times, one.reason])
+        device = one.devices[0].device if len(one.devices) == 1 else "" if one.devices else "-"
+        rows.append([name, device, one.state, *counts, *times, one.reason])
+        rows += [_device(each) for each in one.devices if len(one.devices) > 1]
     return ["", f"requests: {status.requests} waiting", *table(rows)]
+
+
+def _device(one: DeviceStatus) -> list[str]:
+    oldest = seconds(one.oldest_s) if one.running else "-"
+    times = [f"{value:.1f}" for value in (one.p50_ms, one.p95_ms, one.p99_ms)]
+    return ["", one.device, "", str(one.running), oldest, str(one.served), str(one.failed), *times, ""]
 
 
 def capabilities_of(offers: Iterable[Offer]) -> Json:
