@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from computefarm.journal.history import RunRow, TaskRow
-from computefarm.messages import Attempt, Offer, Outcome, Pool, Status
+from computefarm.messages import Attempt, DeviceStatus, Offer, Outcome, Pool, Status
 
 from .summary import FAILURES, plural, seconds, size
 
