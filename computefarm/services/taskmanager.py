@@ -110,6 +110,8 @@ class TaskManagerService:
         self._desk = LogDesk(farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run))
         self._inside: dict[str, Callable[[FromManager], None]] = {}
         """Peers that are parts of this process."""
+        self._replies: list[tuple[str, Reply]] = []
+        """Sent in this turn, to whom: to be logged."""
         self._routes: dict[bytes, Peer] = {}
         self._peers: dict[str, Peer] = {}
         self._by_boot: dict[tuple[str, str], Peer] = {}
@@ -198,6 +200,11 @@ class TaskManagerService:
             self._journalling.flush()
         self._remembered.flush()
         self._outgoing.flush()
+        if self._replies:
+            # After they were sent: somebody waits for every tenth of a millisecond.
+            replies, self._replies = self._replies, []
+            for who, reply in replies:
+                log_reply(who, reply)
         if self._bulk.stuck:
             self._bulk.retry()
 
@@ -440,7 +447,7 @@ class TaskManagerService:
             self._bulk.puller.want(peer.name, [(digest, None) for digest in message.digests])
         else:
             if isinstance(message, Reply):
-                log_reply(peer.who, message)
+                self._replies.append((peer.who, message))
             self._outgoing.say(peer, message)
 
     def _drop(self, name: str, reason: str = "") -> None:
