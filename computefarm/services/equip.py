@@ -99,6 +99,15 @@ class Toolbox:
         """Return a capability's description."""
         return self._catalogue.get(name)
 
+    def without(self, capability: str, variant: str) -> Offer | None:
+        """Return what this machine offers of a capability if it cannot do one of its variants."""
+        described = self._catalogue.get(capability)
+        others = tuple(each for each in described.variants if each.name != variant)
+        if not others:
+            return None
+        probed = probe(msgspec.structs.replace(described, variants=others), os.environ, cache=self._cache)
+        return (restricted(probed, described) if self._only_actions else probed).offer
+
     def probe(self, capability: str) -> Probed:
         """Find out whether this machine can honour `capability` now; runs programs, which takes time."""
         described = self._catalogue.get(capability)
