@@ -41,13 +41,15 @@ class WarmCapability:
         slots: int,
         others: Sequence[Offer],
         posts: Sequence[Post] = (),
+        spare: Offer | None = None,
     ) -> None:
         """`offer` is announced, with what the processes say of themselves, when they are warm.
 
         `others` is what the worker offers from the start; `posts` what to start for slots that do not all
-        compute on the CPU.
+        compute on the CPU, and `spare` is announced instead of `offer` when all of them do.
         """
         self._offer = offer
+        self._spare = spare or offer
         self._command = command
         self._slots = slots
         self._posts = tuple(posts)
@@ -101,7 +103,10 @@ class WarmCapability:
             found = probe(capability)
             if capability != self._offer.capability or found.offer is None or self._tags is None:
                 return found
-            return msgspec.structs.replace(found, offer=_with(found.offer, self._tags))
+            lost = self._spare is not self._offer and not _on_gpu(self._tags)
+            return msgspec.structs.replace(
+                found, offer=_with(self._spare if lost else found.offer, self._tags)
+            )
 
         return probed
 
@@ -109,15 +114,20 @@ class WarmCapability:
         self._tags = self._with_units(tags)
         told = " ".join(f"{name}={value}" for name, value in self._tags)
         log.info("offering %s: %s", self._offer.capability, told)
-        self._announce((*self._others, _with(self._offer, self._tags)))
+        offer = self._offer if _on_gpu(tags) else self._spare
+        self._announce((*self._others, _with(offer, self._tags)))
 
     def _with_units(self, tags: Tags) -> Tags:
         """Add which GPUs there are, and how much of their memory requests may use, while they are used."""
         units = {post.place.unit: post.place.vram for post in self._posts if post.place.unit}
-        if not units or "cuda" not in dict(tags).get(DEVICES, "").split():
+        if not units or not _on_gpu(tags):
             return tags
         more = {UNITS: "; ".join(units), VRAM: " ".join(f"{size >> 20}MiB" for size in units.values())}
         return tuple(sorted({**dict(tags), **more}.items()))
+
+
+def _on_gpu(tags: Tags) -> bool:
+    return "cuda" in dict(tags).get(DEVICES, "").split()
 
 
 def _with(offer: Offer, tags: Tags) -> Offer:
@@ -154,4 +164,5 @@ def warm_capability(
             log.warning("%s: %s", offer.capability, reason)
         for number, place in enumerate(places, 1):
             log.info("slot %d computes on %s", number, place.unit or "the CPU")
-    return WarmCapability(offer, command("cpu"), slots, at_once, posts), at_once
+    spare = toolbox.without(offer.capability, GPU) if posts else None
+    return WarmCapability(offer, command("cpu"), slots, at_once, posts, spare), at_once
