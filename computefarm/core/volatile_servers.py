@@ -39,6 +39,9 @@ KERNEL = "kernel:"
 DEVICES = "devices"
 """A tag: where the worker's processes compute, `cpu`, `cuda` or `cpu cuda`."""
 
+MEMORY_SHARE = 0.8
+"""Of a machine's memory, for all requests together; the rest is for the processes themselves."""
+
 QUICK_S = 0.02
 """Requests that take less are sent ahead of the slots, or a worker would wait for a message after each."""
 
@@ -163,8 +166,9 @@ def mismatch(request: Request, worker: Worker) -> str:
         least, between, most = tags.get(name, "").partition("-")
         if between and not _whole(least) <= value <= _whole(most):
             return f"takes {name} from {least} to {most}, the request has {name} {value}"
-    if worker.memory and request.memory > worker.memory:
-        return f"has {mebibytes(worker.memory)}, the request needs {mebibytes(request.memory)}"
+    if worker.memory and request.memory > MEMORY_SHARE * worker.memory:
+        most = mebibytes(int(MEMORY_SHARE * worker.memory))
+        return f"has {most} for requests, this one needs {mebibytes(request.memory)}"
     return ""
 
 
@@ -178,7 +182,7 @@ def hindrance(request: Request, server: Server, memory: int, now: float) -> bool
         return True
     if not request.memory or not worker.memory:
         return False
-    return memory + worker.host.ledger.memory + request.memory > worker.memory
+    return memory + worker.host.ledger.memory + request.memory > MEMORY_SHARE * worker.memory
 
 
 def choose(

@@ -21,6 +21,8 @@ import msgspec
 import zmq
 
 from computefarm import __version__
+from computefarm.core.seats import together
+from computefarm.core.volatile_devices import VRAM
 from computefarm.core.volatile_servers import BEHIND, DEVICES, KERNEL, MANAGER, REQUESTS
 from computefarm.errors import UsageError
 from computefarm.home import Home, host_id, hostname
@@ -286,23 +288,24 @@ class Upstream:
 
 def merged_tags(pools: Iterable[Pool], manager: str) -> dict[str, str]:
     """Return what some worker of another manager offers: kernels, devices, sizes, and who is behind it."""
-    tags: dict[str, str] = {MANAGER: manager}
-    devices: set[str] = set()
+    offered = [pool.offer.tags for pool in pools]
     behind: set[str] = set()
-    for pool in pools:
-        for name, value in pool.offer.tags:
-            if name == DEVICES:
-                devices.update(value.split())
-            elif name in (BEHIND, MANAGER):
-                behind.update(value.split())
-            elif name.startswith(KERNEL):
-                tags[name] = str(max(_whole(tags.get(name, "")), _whole(value)))
-            elif "-" in value:
-                tags[name] = _hull(tags.get(name, value), value)
-    if devices:
-        tags[DEVICES] = " ".join(sorted(devices))
-    tags[BEHIND] = " ".join(sorted(behind))
-    return tags
+    vram: set[str] = set()
+    tags: dict[str, str] = {}
+    for name, value in (pair for told in offered for pair in told):
+        if name in (BEHIND, MANAGER):
+            behind.update(value.split())
+        elif name == VRAM:
+            vram.update(value.split())
+        elif name.startswith(KERNEL):
+            tags[name] = str(max(_whole(tags.get(name, "")), _whole(value)))
+        elif "-" in value:
+            tags[name] = _hull(tags.get(name, value), value)
+    if offered:
+        tags |= {name: value for name, value in together(offered) if name.partition(":")[0] == DEVICES}
+    if vram:
+        tags[VRAM] = " ".join(sorted(vram))
+    return tags | {MANAGER: manager, BEHIND: " ".join(sorted(behind))}
 
 
 def _whole(text: str) -> int:
@@ -323,7 +326,7 @@ class Upstreams:
     def __init__(self, given: Iterable[str], home: Home, settings: Settings) -> None:
         """`given` are lists as in `CF_RECOMPUTE_HOST`.
 
-        Raises `SettingsError` for a malformed list and `Refused` for a manager that this machine has not joined.
+        Raises `SettingsError` for a malformed list, `Refused` for a manager that this machine has not joined.
         """
         entries = parse_hosts(",".join(given), port=settings.port, origin="--upstream")
         self._found = [(entry, access_of(home, entry)) for entry in entries]

@@ -12,7 +12,7 @@ import psutil
 
 from computefarm.catalogue import VARIANT, Probed
 from computefarm.core.volatile_devices import UNITS, VRAM
-from computefarm.core.volatile_servers import DEVICES
+from computefarm.core.volatile_servers import DEVICES, MEMORY_SHARE
 from computefarm.home import private_folder
 from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
 from computefarm.worker_api.resident import PlacingPlugin, ResidentPlugin
@@ -24,9 +24,6 @@ from .residents import Residents, Tags
 
 GPU = "gpu"
 """The variant whose processes are placed on GPUs."""
-
-MEMORY_SHARE = 0.8
-"""Of the machine's memory, for the requests of all slots together."""
 
 log = logging.getLogger("computefarm.worker")
 
@@ -151,7 +148,8 @@ def warm_capability(
     offer, resident = found
     variant = dict(offer.tags).get(VARIANT, "")
     folder = private_folder(cache / KERNELS)
-    memory = int(psutil.virtual_memory().total * MEMORY_SHARE) // slots
+    # The manager sees to it that those that run together fit.
+    memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
 
     def command(device: str) -> tuple[str, ...]:
         return resident.resident(device=device, memory=memory, cache=str(folder), nice=nice)

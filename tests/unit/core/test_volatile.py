@@ -259,7 +259,7 @@ def test_what_no_worker_can_do_is_refused_with_what_they_have() -> None:
     ask(farm, 5, memory=2 << 30)
 
     reasons = [reply.reason for reply in farm.told("c1", Reply)]
-    expected = ("no kernel chia.pos1", "k from 18 to 32", "computes on cpu", "version 1", "needs 2.0 GiB")
+    expected = ("no kernel chia.pos1", "k from 18 to 32", "computes on cpu", "version 1", "this one needs 2.0 GiB")
     assert len(reasons) == 5
     for reason, words in zip(reasons, expected, strict=True):
         assert words in reason
@@ -267,7 +267,7 @@ def test_what_no_worker_can_do_is_refused_with_what_they_have() -> None:
 
 
 def test_jobs_that_do_not_fit_together_run_one_after_the_other() -> None:
-    farm = farm_of("w1", slots=4, memory=8 << 30)
+    farm = farm_of("w1", slots=4, memory=9 << 30)
 
     for number in range(3):
         ask(farm, number, memory=3 << 30)
