@@ -33,6 +33,7 @@ from computefarm.messages import (
     Placed,
     ReadLog,
     Result,
+    Taken,
     TaskOutput,
     Waiting,
     Want,
@@ -305,6 +306,8 @@ class ClientService:
     def _obey(self, commands: Iterable[ClientCommand]) -> None:
         for command in commands:
             match command:
+                case Say(message=Taken() as message):
+                    self._link.say_later(message)
                 case Say(message=message):
                     self._link.say(message)
                 case Tell(event=event):

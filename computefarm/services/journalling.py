@@ -17,13 +17,15 @@ from computefarm.core.commands import (
 )
 from computefarm.core.entries import Ended, JournalEntry
 from computefarm.journal.tasks import TaskJournal, take_stock
-from computefarm.journal.writer import Report, Synced
+from computefarm.journal.writer import BEHIND_S, Report, Synced
 from computefarm.messages import Halt, Run, Settled
 from computefarm.transport.mailbox import Mailbox
 
 from .loop import Loop
 
 log = logging.getLogger("computefarm.taskmanager")
+
+NEVER = float("inf")
 
 MOST = 100_000
 """Messages held back; a disk that fails for hours must not make workers' repetitions pile up here."""
@@ -45,6 +47,8 @@ class Journalling:
         self._reports: Mailbox[Report] = Mailbox()
         self._records: list[Record] = []
         self._urgent = False
+        self._due = NEVER
+        """When the records are handed over although nobody waits for them."""
         self._held: list[tuple[int, int, Send]] = []
         """A heap: by the record that must be synced first, then as they came."""
         self._count = 0
@@ -55,6 +59,7 @@ class Journalling:
 
     def attach(self, loop: Loop) -> None:
         """Start the journal's thread."""
+        self._clock = loop.clock
         loop.watch(self._reports.fileno(), self._reported)
         self._journal.start(self._reports.put)
 
@@ -92,7 +97,7 @@ class Journalling:
         after = command.after
         if isinstance(command.message, Run | Halt) and self._works and self._last > self._synced:
             after = self._last
-            self._urgent = True
+            self._urgent = bool(self._records)  # else the journal's thread has all of it already
         if after <= self._synced:
             return False
         if len(self._held) >= MOST and isinstance(command.message, Settled):
@@ -113,16 +118,32 @@ class Journalling:
             heapq.heapify(kept)
             self._held = kept
 
+    def next_deadline(self) -> float:
+        """Return when to flush although nothing has happened."""
+        return self._due
+
     def flush(self) -> None:
-        """Hand over what this turn has brought."""
-        if self._records or self._urgent:
-            self._journal.append(self._records, self._urgent)
-            self._records = []
+        """Hand over what this turn has brought, if somebody waits for it; else it waits for company.
+
+        Waking the journal's thread costs more than a record, and it would compete with what is said now.
+        """
+        if not self._urgent and self._records:
+            now = self._clock()
+            self._due = min(self._due, now + BEHIND_S)
+            self._urgent = now >= self._due
+        if self._urgent:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._journal.append(self._records, True)
+        self._records = []
         self._urgent = False
+        self._due = NEVER
 
     def close(self, loop: Loop) -> None:
         """Write everything, and say what waited for that."""
-        self.flush()
+        if self._records or self._urgent:
+            self._hand_over()
         if not self._journal.close():
             log.error("the journal could not be written to its end: what was decided last is lost")
         loop.unwatch(self._reports.fileno())

@@ -55,6 +55,11 @@ REST_S = 1.0
 LOOK_S = 2.0
 """How often a manager that cannot be reached is looked for elsewhere."""
 
+NEVER = float("inf")
+
+LATER_S = 0.003
+"""How long what nobody waits for may wait for something to travel with."""
+
 
 class Link:
     """Control and bulk connection of one process, kept greeted."""
@@ -88,6 +93,8 @@ class Link:
         self.welcome = False
         """Whether the manager takes what we say."""
         self._outbox: list[ToManager] = []
+        self._outbox_due = NEVER
+        """When it must be sent; at the end of this turn if that has passed."""
         self._frames: dict[str, list[tuple[bytes, Buffer | None]]] = {name: [] for name in self._ends}
         self._dialler = dialler
         self._dialled_at = float("-inf")
@@ -110,6 +117,12 @@ class Link:
     def say(self, message: ToManager) -> None:
         """Send `message` on the control connection at the end of this turn."""
         self._outbox.append(message)
+        self._outbox_due = 0.0
+
+    def say_later(self, message: ToManager) -> None:
+        """Send `message` with whatever is said next, or in a moment: nobody waits for it."""
+        self._outbox.append(message)
+        self._outbox_due = min(self._outbox_due, self._loop.clock() + LATER_S)
 
     @property
     def room(self) -> bool:
@@ -122,7 +135,8 @@ class Link:
 
     def flush(self) -> None:
         """Send what has gathered; what the sockets do not take now waits for the next turn."""
-        if self._outbox:
+        if self._outbox and (self._outbox_due <= 0 or self._outbox_due <= self._loop.clock()):
+            self._outbox_due = NEVER
             self._frames["control"].extend((frame, None) for frame in _batches(self._outbox))
             self._outbox = []
         for channel, frames in self._frames.items():
@@ -138,7 +152,9 @@ class Link:
         ask_at = None
         if ask_s is not None:  # a time that has come must not move on with the clock
             ask_at = self._loop.clock() + ask_s if ask_s > 0 else 0.0
-        return min((at for at in (self._redial_at, self._look_at, ask_at) if at is not None), default=None)
+        said_at = self._outbox_due if self._outbox else None
+        times = (self._redial_at, self._look_at, ask_at, said_at)
+        return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Dial again, or look elsewhere, when it is time."""
@@ -191,6 +207,7 @@ class Link:
 
     def close(self) -> None:
         """Send what can be sent now, and close."""
+        self._outbox_due = 0.0
         self.flush()
         for channel, end in self._ends.items():
             self._unwatch(end)
@@ -213,6 +230,7 @@ class Link:
             self._look_at = None
             self.welcome = False
             self._outbox.clear()
+            self._outbox_due = NEVER
             self._up()
 
     def _readable(self, channel: str) -> None:

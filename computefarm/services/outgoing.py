@@ -7,7 +7,7 @@ from collections.abc import Callable
 from computefarm.messages import FromManager
 from computefarm.transport.manager_end import ManagerEnd
 
-from .peers import Peer
+from .peers import NEVER, Peer
 
 
 class Outgoing:
@@ -22,7 +22,7 @@ class Outgoing:
         self._choked = choked
         self._dirty: dict[str, Peer] = {}
         self._waiting: dict[str, Peer] = {}
-        """Those with a `Placed` held back, looked at again when the first of them is due."""
+        """Those with something held back, looked at again when the first of them is due."""
         self._placed_due = float("inf")
 
     def say(self, peer: Peer, message: FromManager) -> None:
@@ -38,14 +38,16 @@ class Outgoing:
             self._placed_due = float("inf")
         if self._dirty:
             dirty, self._dirty = self._dirty, {}
-            for peer in dirty.values():
+            # Workers first: they have something to do, the others only hear of it.
+            for peer in sorted(dirty.values(), key=_audience) if len(dirty) > 1 else dirty.values():
                 self.flush_peer(peer)
 
     def flush_peer(self, peer: Peer) -> None:
         """Send what there is for one peer."""
         peer.close_turn(self._clock())
-        if peer.placed:
-            self._placed_due = min(self._placed_due, peer.placed_due)
+        due = peer.due()
+        if due < NEVER:
+            self._placed_due = min(self._placed_due, due)
             self._waiting[peer.name] = peer
         while peer.frames:
             if peer.control is None or not self._end.send(peer.control, peer.frames[0]):
@@ -67,3 +69,7 @@ class Outgoing:
     def deadline(self) -> float:
         """Return when to flush again."""
         return min(self._placed_due, self._clock() + 0.01) if self._dirty else self._placed_due
+
+
+def _audience(peer: Peer) -> bool:
+    return peer.role != "worker"

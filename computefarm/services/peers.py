@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from computefarm.codec import MAX_FRAME, encode
 from computefarm.messages import (
+    Accepted,
     Done,
     FromManager,
     Hello,
@@ -32,8 +33,10 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 BACKLOG_FRAMES = 2000
 """The same in frames."""
 
+NEVER = float("inf")
+
 PLACED_S = 0.02
-"""A task that ends within this time is only told as ended."""
+"""A task that ends within this time is only told as ended; that it is written down is told with its end."""
 
 
 class Peer:
@@ -45,6 +48,8 @@ class Peer:
         "control",
         "frames",
         "hello",
+        "later",
+        "later_due",
         "left_out",
         "met",
         "name",
@@ -80,6 +85,9 @@ class Peer:
         self.placed: dict[tuple[str, int], Placed] = {}
         """Held back for a moment: of a task that has ended by then, only the end is news."""
         self.placed_due = 0.0
+        self.later: list[FromManager] = []
+        """What nobody waits for: told with whatever is told next, or after the same moment."""
+        self.later_due = 0.0
         self.who = name
         """Its name, its key's name and its address, for the log."""
 
@@ -93,6 +101,11 @@ class Peer:
                 if not self.placed:
                     self.placed_due = now + PLACED_S
                 self.placed[session, task] = message
+                return
+            case Accepted():
+                if not self.later:
+                    self.later_due = now + PLACED_S
+                self.later.append(message)
                 return
             case Done(session=session, task=task):
                 self.placed.pop((session, task), None)
@@ -109,6 +122,11 @@ class Peer:
                     self._confess(message)
                 self.unheard += _weight(message)
         self.outbox.append(message)
+
+    def due(self) -> float:
+        """Return when something that is held back must be told."""
+        placed = self.placed_due if self.placed else NEVER
+        return min(placed, self.later_due) if self.later else placed
 
     @property
     def choked(self) -> bool:
@@ -137,6 +155,9 @@ class Peer:
         if self.placed and now >= self.placed_due:
             self.outbox.extend(self.placed.values())
             self.placed = {}
+        if self.later and (self.outbox or now >= self.later_due):
+            self.outbox = [*self.later, *self.outbox]
+            self.later = []
         if self.outbox:
             frames = _frames(self.outbox)
             self.frames.extend(frames)
@@ -160,6 +181,7 @@ class Peer:
         self.unheard = 0
         self.settled.clear()
         self.placed.clear()
+        self.later.clear()
 
 
 def _weight(message: FromManager) -> int:

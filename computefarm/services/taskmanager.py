@@ -183,6 +183,7 @@ class TaskManagerService:
             self.core.next_deadline(),
             self._bulk.puller.next_deadline(),
             self._desk.next_deadline(),
+            self._journalling.next_deadline() if self._journalling is not None else None,
         ):
             if part is not None and part < deadline:
                 deadline = part

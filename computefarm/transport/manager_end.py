@@ -24,6 +24,8 @@ from .wire import (
     INPROC,
     LIMITS,
     MANAGER_LIMITS,
+    NOW,
+    NOW_MORE,
     UNREAD,
     ZERO_COPY,
     Buffer,
@@ -174,7 +176,7 @@ class ManagerEnd:
         known = self._peers.get
         for _ in range(limit):
             try:
-                route = receive(zmq.NOBLOCK)
+                route = receive(NOW)
             except zmq.Again:
                 self._depart()
                 break
@@ -263,7 +265,7 @@ class ManagerEnd:
             return False
         send = self._socket.send
         try:
-            send(route, zmq.NOBLOCK | zmq.SNDMORE)
+            send(route, NOW_MORE)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -271,12 +273,12 @@ class ManagerEnd:
                 raise
             self._end(route)
             return False
-        send(HEADER, zmq.NOBLOCK | zmq.SNDMORE)
+        send(HEADER, NOW_MORE)
         if data is None:
-            send(body, zmq.NOBLOCK)
+            send(body, NOW)
         else:
-            send(body, zmq.NOBLOCK | zmq.SNDMORE)
-            send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
+            send(body, NOW_MORE)
+            send(data, NOW, copy=len(data) < ZERO_COPY)
         return True
 
     # --- who is there ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from .wire import INPROC
+from .wire import INPROC, NOW, readable
 
 FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -34,11 +34,8 @@ class Monitor:
 
     def read(self) -> Iterator[tuple[int, int]]:
         """Yield event and value (a descriptor, an error number or a time) of everything new."""
-        while True:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while readable(self.socket):
+            frames = self.socket.recv_multipart(NOW)
             event = parse_monitor_message(frames)
             yield int(event["event"]), int(event["value"])
 

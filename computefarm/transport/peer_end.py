@@ -20,7 +20,7 @@ from .authorized import clean_name
 from .keys import KeyPair, PublicKey, check_curve, spell
 from .monitor import FAILURES, Monitor
 from .reach import blocked, not_running, silent, unknown_host
-from .wire import BATCH, INPROC, LIMITS, ZERO_COPY, Buffer, check_size
+from .wire import BATCH, INPROC, LIMITS, NOW, NOW_MORE, ZERO_COPY, Buffer, check_size
 
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 2000
@@ -225,13 +225,13 @@ class PeerEnd:
         receive = self._socket.recv
         for _ in range(limit):
             try:
-                header = receive(zmq.NOBLOCK)
+                header = receive(NOW)
             except zmq.Again:
                 break
             if header != HEADER or not self._socket.getsockopt(zmq.RCVMORE):
                 self._skip()
                 raise ProtocolError(f"what answers at {self.address} does not speak ComputeFarm")
-            body = receive(zmq.NOBLOCK)
+            body = receive(NOW)
             data: Buffer | None = None
             if self._socket.getsockopt(zmq.RCVMORE):
                 data = self._socket.recv(zmq.NOBLOCK, copy=False).buffer
@@ -254,14 +254,14 @@ class PeerEnd:
     def _try(self, body: bytes, data: Buffer | None) -> bool:
         send = self._socket.send
         try:
-            send(HEADER, zmq.NOBLOCK | zmq.SNDMORE)
+            send(HEADER, NOW_MORE)
         except zmq.Again:
             return False
         if data is None:
-            send(body, zmq.NOBLOCK)
+            send(body, NOW)
         else:
-            send(body, zmq.NOBLOCK | zmq.SNDMORE)
-            send(data, zmq.NOBLOCK, copy=len(data) < ZERO_COPY)
+            send(body, NOW_MORE)
+            send(data, NOW, copy=len(data) < ZERO_COPY)
         return True
 
     def reconnect(self) -> None:

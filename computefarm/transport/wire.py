@@ -42,6 +42,11 @@ MANAGER_LIMITS = (
 )
 """What the manager sets besides, on its port: whoever connects may be slow, stuck or hostile."""
 
+NOW, NOW_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+"""As plain numbers: joining two flags costs as much as encoding a message."""
+
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+
 UNREAD = 128 * 1024 * 1024
 """Bytes of one peer that may have come in and not been handed on; with more it sends one endless message."""
 
@@ -56,3 +61,8 @@ def check_size(body: bytes, data: Buffer | None) -> None:
     size = len(body) if data is None or len(body) > len(data) else len(data)
     if size > MAX_FRAME:
         raise ProtocolError(f"a message of {size} bytes was to be sent, and {MAX_FRAME} is the limit")
+
+
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Return whether something can be received, in less than half the time of trying in vain."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _READABLE)

@@ -13,6 +13,7 @@ from zmq.utils import z85
 from .addresses import plain_ip
 from .authorized import Authorization, Authorized, format_time
 from .keys import PublicKey
+from .wire import NOW, readable
 
 ENDPOINT = "inproc://zeromq.zap.01"
 DOMAIN = b"computefarm"
@@ -47,12 +48,8 @@ class Door:
 
     def answer(self) -> None:
         """Answer all questions that wait."""
-        while True:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._answer(frames)
+        while readable(self.socket):
+            self._answer(self.socket.recv_multipart(NOW))
 
     def _answer(self, frames: list[bytes]) -> None:
         asker, request = frames[0], frames[3] if len(frames) > 3 else b""

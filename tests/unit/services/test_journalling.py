@@ -10,7 +10,7 @@ import pytest
 from computefarm.core.commands import JournalFailed, JournalWorks, Record, Send
 from computefarm.core.entries import Forgotten
 from computefarm.journal.tasks import TaskJournal
-from computefarm.journal.writer import Report, Synced
+from computefarm.journal.writer import BEHIND_S, Report, Synced
 from computefarm.messages import Halt, Heartbeat, Run, Settled
 from computefarm.services import journalling
 from computefarm.services.journalling import Journalling
@@ -39,6 +39,16 @@ class FakeJournal:
         return True
 
 
+class Clock:
+    """Stands still unless it is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Bench:
     """A `Journalling` with its surroundings."""
 
@@ -46,7 +56,8 @@ class Bench:
         self.journal = FakeJournal()
         self.said: list[Send] = []
         self.learned: list[Any] = []
-        self.loop = Loop()
+        self.clock = Clock()
+        self.loop = Loop(self.clock)
         self.it = Journalling(
             cast(TaskJournal, self.journal), say=self.said.append, learn=self.learned.append
         )
@@ -72,17 +83,31 @@ HALT = Send("worker-1", Halt(1, 1))
 PROMISE = Send("client-1", Heartbeat(), after=2)
 
 
-def test_a_turn_is_handed_over_at_once(bench: Bench) -> None:
+def test_what_somebody_waits_for_is_handed_over_at_once_with_all_before_it(bench: Bench) -> None:
     bench.record(1)
-    bench.record(2, urgent=True)
     bench.it.flush()
-    bench.record(3)
+    assert bench.journal.batches == []
+    bench.record(2, urgent=True)
     bench.it.flush()
     bench.it.flush()
     assert [([r.number for r in records], urgent) for records, urgent in bench.journal.batches] == [
         ([1, 2], True),
-        ([3], False),
     ]
+    assert bench.it.next_deadline() == float("inf")
+
+
+def test_what_nobody_waits_for_is_handed_over_after_a_moment(bench: Bench) -> None:
+    bench.record(1)
+    bench.it.flush()
+    began = bench.loop.clock()
+    assert bench.it.next_deadline() == pytest.approx(began + BEHIND_S, abs=0.02)
+    bench.clock.now += BEHIND_S / 2
+    bench.record(2)
+    bench.it.flush()
+    assert bench.journal.batches == []
+    bench.clock.now += BEHIND_S / 2
+    bench.it.flush()
+    assert [r.number for r in bench.journal.batches[0][0]] == [1, 2]
 
 
 def test_a_promise_waits_for_its_record(bench: Bench) -> None:
@@ -109,14 +134,17 @@ def test_an_attempt_is_started_only_when_that_is_written_down(bench: Bench) -> N
     assert bench.said == [RUN, HALT]
 
 
-def test_a_halt_after_its_turn_hurries_what_it_waits_for(bench: Bench) -> None:
+def test_a_halt_hurries_what_it_waits_for(bench: Bench) -> None:
     bench.record(1)
     bench.it.flush()
     assert bench.it.hold(HALT)
     bench.it.flush()
-    assert bench.journal.batches == [([Record(1, Forgotten((1,)))], False), ([], True)]
+    assert bench.journal.batches == [([Record(1, Forgotten((1,)))], True)]
+    assert bench.it.hold(RUN), "on its way to the disk is not there"
+    bench.it.flush()
+    assert len(bench.journal.batches) == 1, "the journal's thread is not woken for nothing"
     bench.tell(Synced(1))
-    bench.journal.batches.pop()
+    assert bench.said == [HALT, RUN]
 
 
 def test_a_disk_that_fails_stops_no_attempt_but_every_promise(bench: Bench) -> None:

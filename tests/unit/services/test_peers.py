@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from computefarm.codec import decode_from_manager
-from computefarm.messages import PROTOCOL, Done, Hello, Outcome, Piece, Result, TaskOutput
-from computefarm.services.peers import BACKLOG_BYTES, BACKLOG_FRAMES, UNHEARD, Peer
+from computefarm.messages import PROTOCOL, Accepted, Done, Hello, Outcome, Piece, Result, TaskOutput
+from computefarm.services.peers import BACKLOG_BYTES, BACKLOG_FRAMES, NEVER, PLACED_S, UNHEARD, Peer
 
 
 def peer() -> Peer:
@@ -80,3 +80,32 @@ def test_what_is_sent_is_not_kept() -> None:
     assert one.backlog == len(one.frames[0])
     one.sent()
     assert (one.backlog, len(one.frames)) == (0, 0)
+
+
+def test_that_a_task_is_written_down_is_told_with_its_end() -> None:
+    one = peer()
+    accepted, done = Accepted("s", (1,)), Done("s", 1, Result(Outcome.SUCCEEDED, 0))
+    one.gather(accepted, 5.0)
+    one.close_turn(5.0)
+    assert not one.frames
+    assert one.due() == 5.0 + PLACED_S
+    one.gather(done, 5.001)
+    one.close_turn(5.001)
+    assert [decode_from_manager(frame) for frame in one.frames] == [[accepted, done]]
+    assert one.due() == NEVER
+
+
+def test_that_a_task_is_written_down_is_told_in_a_moment_at_the_latest() -> None:
+    one = peer()
+    accepted = Accepted("s", (1,))
+    one.gather(accepted, 5.0)
+    one.close_turn(5.0 + PLACED_S)
+    assert [decode_from_manager(frame) for frame in one.frames] == [[accepted]]
+
+
+def test_who_connects_anew_is_not_told_what_was_held_back_for_the_old_connection() -> None:
+    one = peer()
+    one.gather(Accepted("s", (1,)), 5.0)
+    one.forget_unsent()
+    one.close_turn(6.0)
+    assert not one.frames
