@@ -3,7 +3,8 @@
     python tests/benchmarks/soak.py [TASKS]        (default 200000)
 
 Two slots, real processes, no-op shell tasks in runs of 5 000, one after the other. Prints the manager's and the
-worker's resident memory, the size of the journal and the manager's CPU at every tenth. Nothing here asserts.
+worker's resident memory, open files and threads, the size of the journal and the manager's CPU at every tenth. Nothing
+here asserts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def resident(process: subprocess.Popen[bytes]) -> float:
     return float(psutil.Process(process.pid).memory_info().rss) / 2**20
 
 
+def handles(process: subprocess.Popen[bytes]) -> str:
+    """Return the number of open files and of threads."""
+    known = psutil.Process(process.pid)
+    return f"{known.num_fds()}/{known.num_threads()}"
+
+
 def journal_size(home: Path) -> float:
     """Return MiB."""
     return sum(path.stat().st_size for path in home.rglob("*.journal")) / 2**20
@@ -50,7 +57,8 @@ def soak(tasks: int) -> None:
             project.mkdir()
             (project / "dodo.py").write_text(DODO.format(count=RUN))
             print(
-                f"{'tasks':>9} {'manager MiB':>12} {'worker MiB':>11} {'journal MiB':>12} {'µs/task CPU':>12}"
+                f"{'tasks':>9} {'manager MiB':>12} {'files/threads':>14} {'worker MiB':>11} {'files/threads':>14}"
+                f" {'journal MiB':>12} {'µs/task CPU':>12}"
             )
             done, began, said = 0, time.monotonic(), 0
             while True:
@@ -58,7 +66,8 @@ def soak(tasks: int) -> None:
                     said = done * 10 // tasks + 1
                     cpu = cpu_s(farm.manager) / done * 1e6 if done else 0.0
                     print(
-                        f"{done:9} {resident(farm.manager):12.1f} {resident(farm.worker):11.1f}"
+                        f"{done:9} {resident(farm.manager):12.1f} {handles(farm.manager):>14}"
+                        f" {resident(farm.worker):11.1f} {handles(farm.worker):>14}"
                         f" {journal_size(folder / 'home'):12.2f} {cpu:12.0f}",
                         flush=True,
                     )
