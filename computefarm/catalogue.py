@@ -81,7 +81,8 @@ class Catalogue:
             return self._by_name[name]
         guess = did_you_mean(name, self.names(), QUOTED, most=3)
         raise UsageError(
-            f"no capability file describes {name!r}; there are: {', '.join(self.names()) or 'none'}{guess}"
+            f"no capability file describes {name!r}; there are: {', '.join(self.names()) or 'none'}{guess}",
+            hint="cf-worker --probe    # what this machine could offer, and why not the rest",
         )
 
 

@@ -135,6 +135,7 @@ def into_background(home: Home, program: str) -> None:
     """Continue as a daemon that logs to a file; the parent returns to the shell when the child says so."""
     folder = private_folder(home.state / "logs")
     log = folder / f"{program}.log"
+    before = log.stat().st_size if log.exists() else 0
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -143,8 +144,8 @@ def into_background(home: Home, program: str) -> None:
         if text.startswith("ok"):
             print(text[2:].strip(), flush=True)
             os._exit(0)
-        print(f"{program}: it did not start; see {log}", file=sys.stderr)
-        sys.stderr.write(_tail(log))
+        sys.stderr.write(_tail(log, before) or f"{program}: it did not start, and did not say why\n")
+        print(f"  all that it has logged: {log}", file=sys.stderr)
         os._exit(int(text or "1") if (text or "1").isdigit() else 1)
     os.close(reading)
     os.setsid()
@@ -165,8 +166,11 @@ def tell_parent(text: str) -> None:
             os.close(int(number))
 
 
-def _tail(path: Path, lines: int = 5) -> str:
+def _tail(path: Path, begins: int, lines: int = 5) -> str:
+    """Return the last of the lines after the first `begins` bytes."""
     try:
-        return "".join(path.read_text(errors="replace").splitlines(keepends=True)[-lines:])
+        with path.open("rb") as file:
+            file.seek(begins)
+            return "".join(file.read().decode(errors="replace").splitlines(keepends=True)[-lines:])
     except OSError:
         return ""

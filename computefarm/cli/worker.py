@@ -203,7 +203,9 @@ def _work(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
 def _check(arguments: argparse.Namespace, slots: int) -> None:
     """Refuse numbers and names that no manager would take."""
     if slots < 1:
-        raise UsageError(f"--slots {slots}: a worker needs at least one slot")
+        wanted = arguments.capability[0]
+        hint = f"{PROGRAM} --capability {wanted} --slots {usable_cores()}    # this machine's cores"
+        raise UsageError(f"--slots {slots}: a worker needs at least one slot", hint=hint)
     if arguments.tier < 0:
         raise UsageError(f"--tier {arguments.tier}: 0 or more was expected; 0 is served first")
     if not 0 < arguments.weight < math.inf:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,19 @@ from computefarm.core.placement import mismatch
 from computefarm.errors import UsageError
 from computefarm.messages import Action, Digest, FileEntry, Pool
 from computefarm.needs import needs, read_needs
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .farm_tasks import FarmTasks
 from .toolchains import need_of
 
 if TYPE_CHECKING:
     from computefarm.needs import Needs
+
+WRONG = re.compile(r"needs\((?P<name>\w+)=.*\): expected (?P<expected>.*)", re.DOTALL)
+"""What `needs` says of an argument."""
+
+EXAMPLES = {"cpus": "2", "memory": "2GiB", "timeout": "10m"}
+"""What may follow an option."""
 
 NUMBER = 1
 """The only task of its session."""
@@ -102,18 +110,31 @@ def _asked(
     for name in passed:
         if name not in os.environ:
             raise UsageError(f"-e {name}: there is no such variable here", hint=f"-e {name}=VALUE")
-    asked = read_needs(
-        needs(
-            capability,
-            env=given or None,
-            pass_env=passed,
-            cpus=cpus,
-            memory=memory or None,
-            timeout=timeout or None,
+    try:
+        asked = read_needs(
+            needs(
+                capability,
+                env=given or None,
+                pass_env=passed,
+                cpus=cpus,
+                memory=memory or None,
+                timeout=timeout or None,
+            )
         )
-    )
+    except UsageError as error:
+        raise _as_option(error, {"cpus": cpus, "memory": memory, "timeout": timeout}) from error
     assert asked is not None
     return asked
+
+
+def _as_option(error: UsageError, given: Mapping[str, object]) -> UsageError:
+    """Return an error that speaks of the option which the user has typed."""
+    said = WRONG.fullmatch(error.args[0])
+    if said is None or said["name"] not in given:
+        return UsageError(f"--capability: {error.args[0]}", hint="majordomo capabilities    # what there is")
+    name = said["name"]
+    hint = f"majordomo submit … --{name} {EXAMPLES[name]} -- command…"
+    return UsageError(f"--{name} {given[name]}: expected {said['expected']}", hint=hint)
 
 
 def _environment(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -160,8 +181,11 @@ def _gather(root: Path, inputs: Sequence[str]) -> tuple[list[FileEntry], dict[Di
         found = farm.expand(pattern)
         if not found:
             empty = (root / plain).is_dir()
+            here = [path.name for path in (root / plain).parent.glob("*")] if not empty else []
+            why = "the folder is empty" if empty else f"there is no such file in {root}"
             raise UsageError(
-                f"--input {given}: {'the folder is empty' if empty else f'there is no such file in {root}'}"
+                f"--input {given}: {why}{did_you_mean(Path(plain).name, here, QUOTED)}",
+                hint=f"ls {Path(plain).parent}    # an input is a file, a folder or a pattern below it",
             )
         paths.update(found)
     entries, sources = [], {}

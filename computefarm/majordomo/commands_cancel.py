@@ -125,7 +125,8 @@ class CancelCommand(Look):
         what = f"no run {wanted!r} goes on" if wanted else f"no run goes on in {folder_of(options)}"
         near = nearest(wanted, [*here, *(one.session for one in sessions)]) if wanted else ""
         if not lines:
-            return UsageError(f"{what}{near}; none does anywhere else")
+            hint = "majordomo history --list    # what has run here"
+            return UsageError(f"{what}{near}; none does anywhere else", hint=hint)
         return UsageError(f"{what}{near}; these do:\n" + "\n".join(lines), hint="majordomo cancel --run RUN")
 
 

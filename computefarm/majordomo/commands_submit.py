@@ -63,7 +63,7 @@ class SubmitCommand(Look):
         option("input", "", "a file or folder below this folder that it reads; repeatable", list, []),
         option("output", "", "a file, folder or pattern that it makes; repeatable", list, []),
         option("timeout", "", "end it after this time: 5m"),
-        option("cpus", "", "slots that it takes (default: as the capability's file says)", int),
+        option("cpus", "", "slots that it takes (default: as the capability's file says)", int, None),
         option("memory", "", "memory that must be available: 2GiB"),
         option("wait-workers", "", "how long to wait for a worker that offers it: 10m"),
         FARM,

@@ -95,7 +95,7 @@ class ClientService:
         self._taken: list[int] = []
         """Tasks done in this turn; told in one message."""
         self._down: LinkEvent | None = None
-        self._linked = False
+        self._linked = self._submitted = False
         self._down_since: float | None = None
         self._transfer = Transfer(
             "cf-client-io",
@@ -167,7 +167,8 @@ class ClientService:
 
     def close(self) -> None:
         """Say goodbye: what still runs for this session is cancelled."""
-        self._obey(self._session.leave(self._clock(), "the run is over"))
+        # Who only asked something leaves without a word in the manager's log.
+        self._obey(self._session.leave(self._clock(), "the run is over" if self._submitted else ""))
         self._link.flush()
         self._transfer.close(self._loop)
         self._link.close()
@@ -229,6 +230,7 @@ class ClientService:
         self._obey(commands)
 
     def _submit(self, orders: Sequence[Order]) -> None:
+        self._submitted = True
         for order in orders:
             self._orders[order.spec.task] = order
             self._shelf.put(order.sources)

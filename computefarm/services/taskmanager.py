@@ -38,6 +38,7 @@ from computefarm.messages import (
     Disconnect,
     Fetch,
     FromManager,
+    Goodbye,
     Heartbeat,
     Hello,
     Join,
@@ -117,6 +118,8 @@ class TaskManagerService:
         self._by_boot: dict[tuple[str, str], Peer] = {}
         self._uncontrolled: dict[str, float] = {}
         """Peers without a control connection, and when they are forgotten."""
+        self._left: dict[tuple[str, str], float] = {}
+        """Processes that said goodbye, and when: their second connection may be heard of only afterwards."""
         self._patience_s = LEASE_BEATS * heartbeat_s
         self._counter = 0
 
@@ -175,6 +178,8 @@ class TaskManagerService:
         self._desk.tick(now)
         for name in [name for name, until in self._uncontrolled.items() if now >= until]:
             self._drop(name, "it has no control connection")
+        for boot in [boot for boot, at in self._left.items() if now >= at + self._patience_s]:
+            del self._left[boot]
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
@@ -229,8 +234,8 @@ class TaskManagerService:
     def _readable(self) -> None:
         clock = time.thread_time  # of this thread alone: a busy machine is nobody's fault
         for incoming in self._end.receive():
-            if self._end.gone(incoming.route):
-                continue  # thrown out by what it said before
+            if self._end.thrown_out(incoming.route):
+                continue  # by what it said before
             began, idle = clock(), 1.0
             try:
                 if incoming.identity.invited:
@@ -338,6 +343,9 @@ class TaskManagerService:
                     if fault := self._desk.asked(peer, message):
                         self._turn_away(incoming, peer, fault)
                         return 1.0
+                case Goodbye():
+                    self._left[peer.owner, peer.hello.boot] = now
+                    self._obey(self.core.receive(peer.name, message, now))
                 case _:
                     self._obey(self.core.receive(peer.name, message, now))
         return min(1.0, idle / max(1, len(messages)))
@@ -360,6 +368,9 @@ class TaskManagerService:
             return None
         role = self._gate.role_of(identity, hello.role)
         peer = self._by_boot.get((identity.key, hello.boot))
+        if (identity.key, hello.boot) in self._left and hello.channel == "bulk":
+            self._end.drop(incoming.route)
+            return None
         if peer is None or peer.role != role:
             self._counter += 1
             peer = Peer(f"{hello.role}-{self._counter}", identity.key, role, hello)
@@ -459,8 +470,8 @@ class TaskManagerService:
         peer = self._peers.pop(name, None)
         if peer is None:
             return
-        if reason:
-            log.info("%s is gone: %s", peer.who, reason)
+        level = logging.INFO if reason else logging.DEBUG
+        log.log(level, "%s is gone: %s", peer.who, reason or "it said goodbye")
         self._outgoing.flush_peer(peer)
         self._outgoing.forget(peer)
         self._uncontrolled.pop(name, None)

@@ -288,6 +288,11 @@ class ManagerEnd:
         peer = self._peers.get(route)
         return peer is None or peer.identity is None
 
+    def thrown_out(self, route: Route) -> bool:
+        """Return whether a peer was hung up on; what one has sent that left by itself still counts."""
+        peer = self._peers.get(route)
+        return peer is not None and peer.identity is None
+
     def address_of(self, route: Route) -> str:
         """Return the IP address behind `route`, or the empty string."""
         peer = self._peers.get(route)

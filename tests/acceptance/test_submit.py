@@ -97,6 +97,16 @@ def test_it_runs_each_time(place: Any, folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "ran").read_text().count("x") == count
 
 
+def test_a_short_command_s_last_word_is_heard(farm: MakeFarm, folder: Path, until: Until) -> None:
+    made = farm(1, "shell")
+    for _ in range(6):
+        assert submit(made.here, folder, "--", "true").returncode == 0
+        assert made.here.call("majordomo", "status", cwd=folder).returncode == 0
+    until(lambda: made.logs().count("is gone: the run is over") == 6, "six goodbyes", made.logs, 3)
+    # Who only asks is not worth a line.
+    assert made.logs().count(" is gone: ") == 6
+
+
 def test_a_wrong_command_line_sends_nothing(place: Any, folder: Path) -> None:
     for words, said in (
         (("--input", "/etc/passwd", "--", "true"), "absolute path"),
@@ -106,6 +116,9 @@ def test_a_wrong_command_line_sends_nothing(place: Any, folder: Path) -> None:
         ((), "no command was given"),
         (("--nonsense", "--", "true"), "nonsense"),
         (("--cpus", "many", "--", "true"), "cpus"),
+        (("--cpus", "0", "--", "true"), "--cpus 0: expected a whole number, at least 1"),
+        (("--timeout", "soon", "--", "true"), "--timeout soon: expected a duration such as '10m'"),
+        (("--memory", "lots", "--", "true"), "--memory 2GiB"),
     ):
         done = submit(place, folder, *words)
         assert done.returncode == 3, (words, done.stderr)
