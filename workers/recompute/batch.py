@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from computefarm.worker_api.kernel import (
     ANSWERED,
@@ -23,14 +22,16 @@ from computefarm.worker_api.kernel import (
     ERROR,
     Context,
     Envelope,
-    Kernel,
     KernelError,
     Response,
     Result,
-    answer,
     find,
 )
 from computefarm.worker_api.lines import Line, read_lines
+
+from .computing import Computed, Computing
+from .devices import find as find_devices
+from .devices import plan
 
 USAGE = 3
 
@@ -38,57 +39,84 @@ USAGE = 3
 class Batch:
     """The kernels of one process, each warmed up when it is first needed."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._kernels: dict[str, Kernel[Any, Any] | KernelError] = {}
+    def __init__(self, computing: Computing, vram: int = 0) -> None:
+        """`vram`: bytes of the GPU's memory that a request may use."""
+        self._computing = computing
+        self._vram = vram
+        self._lacking: dict[str, KernelError | None] = {}
 
     def compute(self, line: Line) -> dict[str, object]:
         """Return the answer to one line, as it is written."""
-        result = Result(BAD_REQUEST, reason=f"line {line.number}: {line.trouble}")
+        computed = Computed(Result(BAD_REQUEST, reason=f"line {line.number}: {line.trouble}"), "cpu")
         began, cpu = time.monotonic(), time.process_time()
         if not line.trouble:
             # An `id` in a file may be any text or number; it is for the results alone.
             raw = {key: value for key, value in line.raw.items() if key != "id"}
             try:
-                kernel = self._kernel(Envelope.read(raw).kernel)
+                envelope = Envelope.read(raw)
+                self._warm(envelope.kernel)
                 began, cpu = time.monotonic(), time.process_time()
-                result = self._answer(kernel, raw)
+                computed = self._answer(envelope, raw)
             except KernelError as error:
-                result = Result(error.status, reason=str(error))
+                computed = Computed(Result(error.status, reason=str(error)), "cpu")
         response = Response(
             id=b"",
-            status=result.status,
-            reason=result.reason,
-            values=result.values,
-            device=str(self._context.scratch.get("device") or self._context.device),
+            status=computed.result.status,
+            reason=computed.result.reason,
+            values=computed.result.values,
+            device=computed.device,
             cpu_ms=(time.process_time() - cpu) * 1000.0,
             wall_ms=(time.monotonic() - began) * 1000.0,
         )
         return {**json.loads(response.as_json()), "id": line.id}
 
-    def _answer(self, kernel: Kernel[Any, Any], raw: Mapping[str, object]) -> Result:
+    def _answer(self, envelope: Envelope, raw: Mapping[str, object]) -> Computed:
+        name = envelope.kernel
         try:
-            return answer(kernel, raw, self._context)
+            device = self._computing.preferred(name, raw, envelope.device)
+            return self._computing.compute(name, envelope.version, raw, device, self._vram)
+        except KernelError:
+            raise
         except MemoryError:
-            return Result("too_large", reason="there is not enough memory for it now")
+            return Computed(Result("too_large", reason="there is not enough memory for it now"), "cpu")
         except Exception as error:  # a fault of the kernel's: this request fails, the others go on
-            return Result(ERROR, reason=f"{kernel.name} failed: {type(error).__name__}: {error}")
+            return Computed(Result(ERROR, reason=f"{name} failed: {type(error).__name__}: {error}"), "cpu")
 
-    def _kernel(self, name: str) -> Kernel[Any, Any]:
-        known = self._kernels.get(name)
-        if known is None:
-            known = self._kernels[name] = self._warm(name)
-        if isinstance(known, KernelError):
-            raise known
-        return known
+    def _warm(self, name: str) -> None:
+        """Load a kernel when it is first asked for; raises `KernelError` when it does not work."""
+        if name not in self._lacking:
+            self._lacking[name] = self._loaded(name)
+        error = self._lacking[name]
+        if error is not None:
+            raise error
 
-    def _warm(self, name: str) -> Kernel[Any, Any] | KernelError:
+    def _loaded(self, name: str) -> KernelError | None:
         try:
-            kernel = find(name)
-            kernel.warmup(self._context)
+            find(name)
         except KernelError as error:
             return error
-        return kernel
+        lacking = self._computing.load([name], trusting=True)
+        if not self._computing.works(name):
+            return KernelError("; ".join(lacking))
+        for text in lacking:
+            print(f"note: {text}", file=sys.stderr)
+        return None
+
+
+def _computing(cache: str) -> tuple[Computing, int]:
+    """Return what to compute with, and how much of the GPU's memory a request may use."""
+    cpu = Context(scratch={}, cache=cache)
+    if os.environ.get("CF_RECOMPUTE_DEVICE") != "gpu":
+        return Computing(cpu), 0
+    found = find_devices(os.environ)
+    place = plan(found.devices, 1)[0]
+    if place.device is None:
+        print(f"note: computed on the CPU: {found.reason}", file=sys.stderr)
+        return Computing(cpu), 0
+    # Before CUDA is loaded, which looks at it once.
+    os.environ.update(place.env)
+    gpu = Context(device="cuda", scratch={}, cache=cache, simulated=place.device.simulated)
+    return Computing(cpu, gpu, place.device), place.budget
 
 
 def _cache(folder: str) -> str:
@@ -120,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.path.realpath(options.requests) == os.path.realpath(options.results):
         print(f"error: {options.results}: these are the requests themselves", file=sys.stderr)
         return USAGE
-    batch = Batch(Context(scratch={}, cache=_cache(options.cache)))
+    batch = Batch(*_computing(_cache(options.cache)))
     count = unanswered = 0
     try:
         with open(options.requests, "rb") as asked, open(options.results, "w", encoding="utf-8") as out:

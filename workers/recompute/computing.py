@@ -58,40 +58,62 @@ class Computing:
         self._works: dict[str, frozenset[str]] = {}
         """Kernel to the devices that it gave known answers on."""
         self.lost = ""
-        """Why the GPU is not used any more; empty while it is, or when there is none."""
+        """Why the GPU is not used; empty while it is, or when there is none."""
+        self._gone = False
+        """It has failed at work."""
 
     # --- warming up -----------------------------------------------------------------------------------
 
-    def load(self, wanted: Sequence[str]) -> list[str]:
-        """Warm kernels up and test them; return what does not work here, and why."""
+    def load(self, wanted: Sequence[str], *, trusting: bool = False) -> list[str]:
+        """Warm kernels up and test them; return what does not work here, and why.
+
+        `trusting`: those for the CPU are not tested, as somebody else has done so a moment ago.
+        """
         lacking: list[str] = []
         for name in wanted:
             works: set[str] = set()
             for device, context in self.contexts.items():
-                reason = self._load(name, device, context)
+                if device == "cuda" and self._gone:
+                    continue
+                reason = self._load(name, device, context, test=device == "cuda" or not trusting)
                 if reason:
                     lacking.append(f"{name}{' on the GPU' if device == 'cuda' else ''}: {reason}")
                 elif name in self._kernels and device in self._kernels[name].devices:
                     works.add(device)
             if works:
                 self._works[name] = frozenset(works)
-        if "cuda" in self.contexts and not any("cuda" in works for works in self._works.values()):
-            self.lost = next((text for text in lacking if " on the GPU: " in text), "no kernel is for GPUs")
+        if "cuda" in self.contexts and not self._gone:
+            used = any("cuda" in works for works in self._works.values())
+            failed = next((text for text in lacking if " on the GPU: " in text), "no kernel is for GPUs")
+            self.lost = "" if used else failed
         return lacking
 
-    def _load(self, name: str, device: str, context: Context) -> str:
+    def _load(self, name: str, device: str, context: Context, *, test: bool) -> str:
         """Return why a kernel does not work on a device; nothing when it does, or is not made for it."""
         try:
             kernel = self._kernels.get(name) or find(name)
             if device in kernel.devices:
                 kernel.warmup(context)
-                kernel.selftest(context)
+                if test:
+                    kernel.selftest(context)
             self._kernels[name] = kernel
         except KernelError as error:
             return str(error)
         except Exception as error:  # whatever a kernel does wrong must not cost the others
             return f"{type(error).__name__}: {error}"
         return ""
+
+    def works(self, name: str) -> bool:
+        """Say whether a kernel works on any device here."""
+        return name in self._works
+
+    def preferred(self, name: str, raw: Mapping[str, object], device: str) -> str:
+        """Return where to answer a request that may run on `device`; raises `KernelError`."""
+        if device != "any" or "cuda" not in self._works.get(name, ()) or self.contexts["cuda"].simulated:
+            return "cpu" if device == "any" else device
+        kernel = self._kernels[name]
+        cost = kernel.cost(kernel.parse(raw))
+        return "any" if 0 < cost.gpu_s < cost.cpu_s else "cpu"
 
     def tags(self) -> Tags:
         """Return what a worker with this process announces."""
@@ -171,9 +193,9 @@ class Computing:
             cuda_module("cuda_jit").release()
 
     def _give_up(self, error: GpuError) -> None:
-        if not error.lost or self.lost:
+        if not error.lost or self._gone:
             return
-        self.lost = str(error)
+        self._gone, self.lost = True, str(error)
         self._works = {name: works - {"cuda"} for name, works in self._works.items() if works - {"cuda"}}
 
     def _label(self, device: str) -> str:
