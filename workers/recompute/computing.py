@@ -7,7 +7,7 @@ self-test that does: the process says why, computes on its CPU from then on, and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -50,10 +50,18 @@ class Computed(msgspec.Struct, frozen=True):
 class Computing:
     """Answers requests. Its contexts' `check` is to be set by whoever owns it."""
 
-    def __init__(self, cpu: Context, gpu: Context | None = None, device: Device | None = None) -> None:
-        """`device` is the GPU of the context `gpu`."""
+    def __init__(
+        self,
+        cpu: Context,
+        gpu: Context | None = None,
+        device: Device | None = None,
+        *,
+        release: Callable[[], None] = lambda: cuda_module("cuda_jit").release(),
+    ) -> None:
+        """`device` is the GPU of the context `gpu`; `release` gives back what was taken of its memory."""
         self.contexts = {"cpu": cpu} if gpu is None else {"cpu": cpu, "cuda": gpu}
         self._device = device
+        self._release = release
         self._kernels: dict[str, Kernel[Any, Any]] = {}
         self._works: dict[str, frozenset[str]] = {}
         """Kernel to the devices that it gave known answers on."""
@@ -169,7 +177,9 @@ class Computing:
         except Exception as error:  # CUDA's errors have no common ancestor over its versions
             raise self._error(kernel, error) from error
         finally:
-            self._release()
+            # Others compute there as well. A GPU that has failed fails here once more.
+            with contextlib.suppress(Exception):
+                self._release()
         if result.status == ERROR:
             raise GpuError(result.reason)
         return result
@@ -185,12 +195,6 @@ class Computing:
         except Exception:  # what it says is of less interest than how it began
             return GpuError(f"{kernel.name} on the GPU: {text}")
         return GpuError(f"{kernel.name} on the GPU: {text}", lost=False)
-
-    def _release(self) -> None:
-        """Give the GPU's memory back, for other processes."""
-        # A GPU that has failed fails here once more.
-        with contextlib.suppress(Exception):
-            cuda_module("cuda_jit").release()
 
     def _give_up(self, error: GpuError) -> None:
         if not error.lost or self._gone:
