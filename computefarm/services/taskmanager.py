@@ -315,6 +315,8 @@ class TaskManagerService:
                     self._turn_away(incoming, peer, fault)
                     return 1.0
             match message:
+                case Hello() if peer is not None and peer.hello.boot == message.boot:
+                    pass  # a copy: taken for a new connection, it would call what came since into question
                 case Hello():
                     peer = self._greet(incoming, message, now)
                 case Join():

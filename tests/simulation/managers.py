@@ -139,7 +139,8 @@ class ManagerNode(Node):
             if not line.open:
                 return
             if isinstance(message, Hello):
-                self.greet(line, message)
+                if not (line.peer and self.peers.get(line.peer) is line):  # else it is a copy
+                    self.greet(line, message)
             elif not line.peer or self.peers.get(line.peer) is not line:
                 line.down(Disconnect("protocol", "say Hello first"))
             else:

@@ -281,6 +281,18 @@ def test_an_action_that_no_frame_to_a_worker_holds(place: Any) -> None:
     assert "bytes" in done.result.reason
 
 
+def test_first_words_that_come_twice_take_nothing_back(place: Any) -> None:
+    """Taken for a new connection's, they would say that the worker has nothing in hand, and the task start again."""
+    client = place.evil("client").hello("client")
+    evil = place.evil("worker").hello("worker", boot="w").register("evil", "twice")
+    client.until(Welcome)
+    client.say(submit("twice", capability="twice"))
+    run = evil.task()
+    evil.hello("worker", boot="w").register("evil", "twice")
+    evil.say(Finished(run.key, run.attempt, success(), run.epoch))
+    assert [(one.attempt, one.outcome) for one in client.until(Done).attempts] == [(1, "succeeded")]
+
+
 def test_output_that_no_frame_to_a_client_holds(place: Any) -> None:
     """Letters of four bytes count once when gathered and four times when sent."""
     victim = place.evil("client").hello("client")
