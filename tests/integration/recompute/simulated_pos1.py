@@ -11,8 +11,10 @@ import sys
 from itertools import product
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
+import to_ptx
 from computefarm.workers.recompute.kernels import pos1_cuda, pos1_cuda_join, pos1_vram
 from computefarm.workers.recompute.kernels import pos1_plain as plain
 from computefarm.workers.recompute.kernels.cuda_jit import cuda
@@ -204,6 +206,49 @@ def qualities() -> None:
         result = ask({**request_of(KNOWN, d), "op": "quality", "form": "t2lp", "data": data})
         assert result.status == "ok", result
         assert result.values["quality"] == KNOWN.quality
+
+
+class Recorder:
+    """Starts kernels, and keeps the types of what they are given."""
+
+    def __init__(self, kernels: Any) -> None:
+        self.kernels = kernels
+        self.types: dict[str, set[str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return Launcher(self, name)
+
+
+class Launcher:
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self.recorder, self.name = recorder, name
+
+    def __getitem__(self, shape: tuple[Any, int]) -> Any:
+        def launch(*given: Any) -> None:
+            types = ", ".join(type_of(value) for value in given)
+            self.recorder.types.setdefault(self.name, set()).add(types)
+            getattr(self.recorder.kernels, self.name)[shape](*given)
+
+        return launch
+
+
+def type_of(value: Any) -> str:
+    """Return how numba sees what a kernel is given."""
+    if hasattr(value, "dtype") and value.ndim:
+        return str(numba.types.Array(numba.from_dtype(value.dtype), value.ndim, "C"))
+    return str(numba.typeof(value))
+
+
+def signatures() -> None:
+    """Kernels are called with the very types that they are compiled with to see whether they compile."""
+    recorder = Recorder(pos1_cuda_join)
+    vars(pos1_cuda)["device"] = recorder
+    assert ask(request_of(KNOWN, 2)).status == "ok"
+    vars(pos1_cuda)["device"] = pos1_cuda_join
+    expected = {
+        name: {", ".join(map(str, types))} for name, types in to_ptx.MODULES["pos1_cuda_join"].items()
+    }
+    assert recorder.types == expected, (recorder.types, expected)
 
 
 def limits() -> None:

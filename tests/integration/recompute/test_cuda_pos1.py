@@ -12,7 +12,17 @@ import pytest
 from computefarm.worker_api.kernel import find
 
 HERE = Path(__file__).parent
-CHECKS = ("values_of_x", "hashes", "joins", "too_many_matches", "table_3", "proofs", "qualities", "limits")
+CHECKS = (
+    "values_of_x",
+    "hashes",
+    "joins",
+    "too_many_matches",
+    "table_3",
+    "proofs",
+    "qualities",
+    "signatures",
+    "limits",
+)
 
 
 def test_in_the_simulator_everything_is_as_in_plain_python() -> None:

@@ -49,7 +49,10 @@ def add(seed, firsts, counts, pi, done, span, out):
     """Add up blocks `done` to `done + span` of a stretch for each y of the grid."""
     stretch = cuda.blockIdx.y
     first = firsts[stretch]
-    until = min(counts[stretch], done + span)
+    # No `min` of two numbers: the CUDA that comes with numba 0.68 cannot compile one.
+    until = done + span
+    if counts[stretch] < until:
+        until = counts[stretch]
     high = np.uint64(0)
     low = np.uint64(0)
     for n in range(
