@@ -135,9 +135,10 @@ class LogsCommand(Look):
         if feed is None:
             return False
         feed.put_all(records)
+        closed = feed.closed
         there = feed.close()
-        if feed.trouble or there:
-            _say(feed.trouble or STAYS)
+        if feed.trouble or there or closed:
+            _say(feed.trouble or (STAYS if there else "the log window was closed"))
         return not feed.trouble
 
     # --- as it came -----------------------------------------------------------------------------------

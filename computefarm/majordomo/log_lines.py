@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from computefarm.messages import LogPage, ReadLog
 
 LOOK_S = 0.1
 """How often a file is looked at for new lines."""
+
+WAITING = 1000
+"""Lines that are read before they are taken."""
 
 _record = msgspec.json.Decoder(dict)
 
@@ -73,6 +78,32 @@ def from_farm(
         run, cursor, first = page.run or run, page.cursor, False
         if page.at_end and not page.lines and not (follow and page.going):
             return
+
+
+def while_wanted(records: Iterator[Record], wanted: Callable[[], bool]) -> Iterator[Record]:
+    """Yield what comes as long as it is `wanted`, which is looked at even while nothing comes."""
+    lines: queue.Queue[Record | BaseException | None] = queue.Queue(WAITING)
+
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for record in records:
+                lines.put(record)
+        except Exception as error:  # whatever it is, it is raised where the lines are taken
+            end = error
+        lines.put(end)
+
+    threading.Thread(target=read, name="log-reader", daemon=True).start()
+    while wanted():
+        try:
+            item = lines.get(timeout=LOOK_S)
+        except queue.Empty:
+            continue
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return
+        yield item
 
 
 def decode(line: bytes) -> Record:

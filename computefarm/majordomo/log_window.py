@@ -18,6 +18,7 @@ from computefarm.logs.window.forwarder import CAPACITY, Forwarder
 from computefarm.messages import Need, Obstacle, Outcome, Piece
 from computefarm.sandbox.kin import LEASH
 
+from .log_lines import while_wanted
 from .reporting import TaskRecord
 from .summary import FAILURES, Tally, exit_words, held_text, plural, seconds
 
@@ -75,10 +76,10 @@ class WindowFeed:
     def put_all(self, records: Iterable[Record]) -> None:
         """Hand over records as fast as the window takes them; end when it is closed or they are."""
         self.begin()
-        for record in records:
-            if not self.ready(OPEN_S):
-                return
-            assert self._forwarder is not None
+        if not self.ready(OPEN_S):
+            return
+        assert self._forwarder is not None
+        for record in while_wanted(iter(records), lambda: not self.closed):
             if not self._forwarder.put_when_room(record):
                 return
 
@@ -86,6 +87,11 @@ class WindowFeed:
         """Wait for the window to come up, for so long at most; say whether it did and is still there."""
         self._opened.wait(patience_s)
         return self._forwarder is not None and not self._forwarder.ended.is_set()
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the window was there and is gone."""
+        return self._forwarder is not None and self._forwarder.ended.is_set()
 
     @property
     def dropped(self) -> int:
@@ -218,9 +224,12 @@ class LogWindow:
         level = "error" if exit_code else "info"
         took = seconds(time.monotonic() - self._began)
         self._own(level, f"run {self._run} ended, exit code {exit_code}: {self._tally.counts()} · {took}")
+        closed = self._feed.closed
         there = self._feed.close()
         if self._feed.trouble:
             self._say(self._feed.trouble)
+        elif closed:
+            self._say("the log window was closed before the end; every line: majordomo logs")
         elif there:
             missed = self._feed.dropped
             gap = f"; {missed} lines are not in it: majordomo logs" if missed else ""

@@ -402,6 +402,7 @@ def test_a_window_that_is_killed_ends_no_run(session: Session) -> None:
     assert process.returncode == 0, text
     assert "Traceback" not in text
     assert "stays open" not in text
+    assert "the log window was closed before the end" in text
     assert session.log("chatter").splitlines() == [f"line {n} of much talk" for n in range(1, 301)]
 
 

@@ -90,7 +90,8 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones() -> None:
         catalogue.get("gc")
 
     assert str(caught.value) == (
-        "no capability file describes 'gc'; there are: gcc, gccrs, python; did you mean 'gcc'?"
+        "no capability file describes 'gc'; there are: gcc, gccrs, python; did you mean 'gcc'?\n"
+        "  cf-worker --probe    # what this machine could offer, and why not the rest"
     )
 
 

@@ -9,7 +9,9 @@ frames of a big-endian 32-bit length and a payload; the first payload chooses JS
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import socket
 import struct
 import threading
@@ -26,6 +28,9 @@ LONGEST = 16_384
 
 RETRY_S = 1.0
 """Between two attempts to reach the window."""
+
+LOOK_S = 0.05
+"""How often it is looked meanwhile whether there is still a window to reach."""
 
 STALL_S = 0.2
 """How long one look at a window that does not read lasts; then we see whether we are to end."""
@@ -71,6 +76,8 @@ class Forwarder:
         self._ending = False
         self._unsaid = 0
         self._bytes = 0
+        self._hung_up = False
+        """The window has closed the connection."""
         self.dropped = 0
         """Records given up so far."""
         self.sent = 0
@@ -84,6 +91,8 @@ class Forwarder:
 
     def put(self, record: Mapping[str, Any]) -> None:
         """Queue one record; never waits. The oldest waiting one is given up when there are too many."""
+        if self.ended.is_set():
+            return
         with self._changed:
             if len(self._queue) >= self._capacity:
                 self._queue.popleft()
@@ -126,24 +135,52 @@ class Forwarder:
                 try:
                     with socket.create_connection(self._address, timeout=2.0) as connection:
                         connection.settimeout(STALL_S)
+                        self._hung_up = False
+                        watcher = threading.Thread(target=self._watch, args=(connection,), daemon=True)
+                        watcher.start()
                         self.connected.set()
-                        self._serve(connection)
+                        try:
+                            self._serve(connection)
+                        finally:
+                            with contextlib.suppress(OSError):
+                                connection.shutdown(socket.SHUT_RDWR)
+                            watcher.join(1.0)
                 except OSError:
                     pass  # closed, or not there: seen below
                 finally:
                     self.connected.clear()
-                if self._ending or not self._alive():
-                    return
-                self.ended.wait(RETRY_S)
+                again = time.monotonic() + RETRY_S
+                while time.monotonic() < again:
+                    if self._ending or not self._alive():
+                        return
+                    self.ended.wait(LOOK_S)
         finally:
             self.ended.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _watch(self, connection: socket.socket) -> None:
+        """Notice at once that the window has hung up, though there is nothing to send; it never speaks."""
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        with contextlib.suppress(OSError):
+            while True:
+                poll.poll()
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(4096):
+                        break
+        with self._changed:
+            self._hung_up = True
+            self._changed.notify_all()
 
     def _serve(self, connection: socket.socket) -> None:
         self._send(connection, frame(JSON_PLEASE))
         while True:
             with self._changed:
-                while not self._queue and not self._ending:
+                while not self._queue and not self._ending and not self._hung_up:
                     self._changed.wait()
+                if self._hung_up:
+                    raise ConnectionResetError("the window was closed")
                 if not self._queue:
                     return
                 batch = [self._queue.popleft() for _ in range(min(100, len(self._queue)))]

@@ -171,6 +171,20 @@ def test_a_window_that_is_gone_for_good_ends_it() -> None:
     forwarder.close()
 
 
+def test_a_window_that_closes_is_noticed_although_nothing_is_to_be_said(server: Server) -> None:
+    there = True
+    forwarder = Forwarder("127.0.0.1", server.port, alive=lambda: there)
+    forwarder.put(record(0))
+    until(lambda: len(server.records()) == 1)
+    assert not forwarder.ended.wait(0.3)
+    there = False
+    server.hang_up.set()
+    assert forwarder.ended.wait(5)
+    forwarder.put(record(1))
+    assert forwarder.dropped == 0
+    forwarder.close()
+
+
 def test_a_message_without_end_is_cut_and_says_so(server: Server) -> None:
     forwarder = Forwarder("127.0.0.1", server.port)
     forwarder.put(record(0, "x" * (LONGEST + 7)))

@@ -36,6 +36,10 @@ class Kept(WindowFeed):
     def dropped(self) -> int:
         return self._lost
 
+    @property
+    def closed(self) -> bool:
+        return not self._there
+
     def close(self) -> bool:
         return self._there
 
@@ -81,7 +85,7 @@ def test_a_run_in_the_window() -> None:
 @pytest.mark.parametrize(
     ("feed", "said"),
     [
-        (Kept(there=False), []),
+        (Kept(there=False), ["the log window was closed before the end; every line: majordomo logs"]),
         (Kept(lost=7), [f"{STAYS}; 7 lines are not in it: majordomo logs"]),
         (Kept(there=False, trouble="no window"), ["no window"]),
     ],
