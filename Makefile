@@ -6,6 +6,7 @@
 #   make slow    the long tests
 #   make simulate  100 000 random worlds (SEEDS=0:100000 JOBS=2): hours of faults in half an hour
 #   make bench   ratios against ninja, make and doit on this machine
+#   make ptx     compile the kernels for GPUs with NVIDIA's compiler: needs no GPU, downloads 450 MB
 #   make clean   remove .venv and everything built
 
 # The first Python that is new enough.
@@ -19,7 +20,7 @@ IN_DEMO := cd $(DEMO) && CF_HOME="$$PWD/home" $(abspath $(BIN))/majordomo
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test slow simulate lint check bench clean
+.PHONY: demo test slow simulate lint check bench ptx clean
 
 demo: $(VENV)/.installed
 	@command -v gcc >/dev/null || { echo "make demo compiles C: install gcc (Debian: sudo apt install gcc)" >&2; exit 1; }
@@ -58,6 +59,12 @@ check: lint test
 bench: $(VENV)/.tested
 	$(PYTEST) -m benchmark -s
 
+# In an environment of its own: NVIDIA's package takes the place of numba's own CUDA.
+PTX := build/ptx
+ptx: $(PTX)/.installed
+	$(PTX)/bin/python tests/integration/recompute/to_ptx.py --compute 8.0
+	$(PTX)/bin/python tests/integration/recompute/to_ptx.py --compute 9.0
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
@@ -73,4 +80,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.tested: pyproject.toml | $(BIN)/python
 	$(PIP) install -q -e ".[test]"
+	@touch $@
+
+$(PTX)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "ComputeFarm needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(PTX)
+	$(PTX)/bin/python -m pip --disable-pip-version-check install -q -e ".[gpu]"
 	@touch $@
