@@ -1,13 +1,15 @@
 """Workers that answer requests: who can, who should, and how they have done.
 
-`choose` prefers the lowest tier with room, then the least pending for its weight, then whoever was given
-least so far: so equal workers share evenly, and one of weight 3 gets three times as much, at any concurrency.
+`choose` prefers the lowest tier with room, then the least pending for its weight, roughly, then whoever was
+given least so far: so equal workers share evenly, and one of weight 3 gets three times as much, at any
+concurrency.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +19,8 @@ from .commands import PeerId
 from .placement import mebibytes, over_limit
 from .state import Worker
 from .volatile_devices import SAMPLES, UNITS, VRAM, Devices, budgets, percentile
+
+T = TypeVar("T")
 
 CAPABILITY = "recompute"
 """What a worker offers that answers requests."""
@@ -204,12 +208,26 @@ def choose(
         for server in (fresh or able)
         if not hindrance(request, server, memory.get(server.worker.host.host, 0), now)
     ]
-    return min(willing, key=_rank, default=None), bool(fresh)
+    tier = min((server.worker.tier for server in willing), default=0)
+    shares = [_share(server) for server in willing if server.worker.tier == tier]
+    return (in_turn(shares)[-1] if shares else None), bool(fresh)
 
 
-def _rank(server: Server) -> tuple[int, float, float, str]:
+def _share(server: Server) -> tuple[int, float, float, str, Server]:
     worker = server.worker
-    return worker.tier, len(server.pending) / worker.weight, server.given, worker.name
+    return len(server.pending), worker.weight, server.given, worker.name, server
+
+
+def in_turn(shares: Sequence[tuple[int, float, float, str, T]]) -> tuple[int, float, float, str, T]:
+    """Return whose turn it is, of (pending, weight, given per weight, name, whatever).
+
+    The least pending for its weight; among those that differ by less than one request of the weakest, whoever
+    was given least so far.
+    """
+    least = min(pending / weight for pending, weight, *_ in shares)
+    slack = max(1.0 / weight for _, weight, *_ in shares)
+    close = (share for share in shares if share[0] / share[1] < least + slack - 1e-9)
+    return min(close, key=lambda share: share[2:4])
 
 
 def _kernels(offer: Offer) -> str:

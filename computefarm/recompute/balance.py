@@ -6,6 +6,8 @@ from collections.abc import Container
 
 import msgspec
 
+from computefarm.core.volatile_servers import in_turn
+
 FAILOVERS = 2
 """After so many other servers a request is given up."""
 
@@ -61,7 +63,9 @@ class Balance:
             return None
         # A reserve helps out when all servers before it have as much as they can do.
         free = [one for one in fresh if one.pending < AHEAD * max(1, one.slots)]
-        return min(free or fresh, key=lambda one: (one.tier, one.pending / one.weight, one.given, one.name))
+        tier = min(one.tier for one in free or fresh)
+        near = [one for one in free or fresh if one.tier == tier]
+        return in_turn([(one.pending, one.weight, one.given, one.name, one) for one in near])[-1]
 
     def give(self, standing: Standing) -> None:
         """Enter that it was asked."""

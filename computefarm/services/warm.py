@@ -12,7 +12,8 @@ import psutil
 
 from computefarm.catalogue import VARIANT, Probed
 from computefarm.core.volatile_devices import UNITS, VRAM
-from computefarm.core.volatile_servers import DEVICES, MEMORY_SHARE
+from computefarm.core.volatile_servers import DEVICES
+from computefarm.core.volatile_servers import MEMORY_SHARE as MEMORY_SHARE
 from computefarm.home import private_folder
 from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
 from computefarm.worker_api.resident import PlacingPlugin, ResidentPlugin

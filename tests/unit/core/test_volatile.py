@@ -70,7 +70,7 @@ def test_the_least_pending_worker_is_chosen_and_what_is_too_much_waits() -> None
 
 
 def test_weights_share_the_requests_at_any_concurrency() -> None:
-    for together in (1, 4):
+    for together in (1, 2, 3, 4):
         farm = Farm().worker("a", 4, offer(), weight=3.0).worker("b", 4, offer(), weight=1.0).client()
         count: Counter[str] = Counter()
         running: list[tuple[str, Request]] = []
