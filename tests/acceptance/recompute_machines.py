@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from computefarm.backends.choice import connect
+from computefarm.errors import FarmError
+from computefarm.home import Home
+from computefarm.recompute import Answer, Client
+from computefarm.settings import load_settings
 
 KERNEL = """
 import os
@@ -37,8 +44,9 @@ class Sleep:
     def run(self, request, context):
         if request["die"]:
             os.kill(os.getpid(), signal.SIGSEGV)
+        began, child = time.time(), 0
         if request["child"]:
-            subprocess.Popen(["sleep", "1000"])
+            child = subprocess.Popen(["sleep", "1000"]).pid
         clock = time.process_time if request["burn"] else time.monotonic
         until = clock() + request["ms"] / 1000
         while clock() < until:
@@ -46,7 +54,8 @@ class Sleep:
                 context.check()
             if not request["burn"]:
                 time.sleep(0.002)
-        return {"pid": os.getpid(), "n": request["n"]}
+        told = {"pid": os.getpid(), "n": request["n"], "child": child}
+        return {**told, "began": began, "ended": time.time()}
 
     def merge(self, request, partials):
         return Result("ok", partials[0])
@@ -76,8 +85,12 @@ def install_kernel(folder: Path) -> None:
 class Servers:
     """A TaskManager and workers of one home; every worker is known by a name of its own."""
 
-    def __init__(self, machine: Any, folder: Path, address: str) -> None:
+    def __init__(self, machine: Any, folder: Path, address: str, farm: str = "default") -> None:
         self.machine = machine
+        self.farm = farm
+        self.home = Home.find(machine.environ)
+        self.settings = load_settings({}, {}, self.home)
+        self.asked = 0
         self.folder = folder
         self.address = address
         kernels = folder / "kernels"
@@ -85,6 +98,7 @@ class Servers:
             install_kernel(kernels)
         machine.environ |= {"PYTHONPATH": str(kernels), "CF_RECOMPUTE_KERNELS": "test.sleep"}
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.manager: subprocess.Popen[bytes]
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the manager."""
@@ -112,38 +126,43 @@ class Servers:
         )
 
     def status(self) -> dict[str, dict[str, Any]]:
-        """Return the workers that answer requests, by name."""
-        done = self.machine.call("cf-taskmanager", "status", "--json", cwd=self.folder)
-        if done.returncode != 0:
+        """Return the workers that answer requests, by name; none while nobody answers."""
+        settings = msgspec.structs.replace(self.settings, farm=self.farm)
+        try:
+            backend = connect(home=self.home, settings=settings, session="look")
+        except FarmError:
             return {}
-        return {one["worker"]: one for one in json.loads(done.stdout)["requests"]["servers"]}
+        assert backend is not None
+        try:
+            return {one.worker: msgspec.structs.asdict(one) for one in backend.status().servers}
+        except FarmError:
+            return {}
+        finally:
+            backend.close()
 
     def ready(self, *names: str) -> bool:
         """Return whether these can be asked."""
         status = self.status()
         return all(status.get(name, {}).get("state") == "up" for name in names)
 
-    def file(self, requests: Iterable[dict[str, object]]) -> Path:
-        """Write requests; each is made different from all others."""
-        path = self.folder / f"requests{len(list(self.folder.glob('requests*')))}.jsonl"
-        lines = [json.dumps({"kernel": "test.sleep", "n": n, **raw}) for n, raw in enumerate(requests)]
-        path.write_text("\n".join(lines) + "\n")
-        return path
+    def client(self, hosts: str = "", *, connect_timeout_ms: int = 2000, **more: Any) -> Client:
+        """Return a client of this machine; it asks the manager here when nothing is said."""
+        settings = msgspec.structs.replace(self.settings, recompute_connect_timeout=connect_timeout_ms)
+        return Client(hosts or self.host, home=self.home, settings=settings, **more)
 
-    def begin(self, path: Path, *options: str) -> subprocess.Popen[str]:
-        """Ask the requests of a file, beside the test."""
-        return subprocess.Popen(
-            ["cf-recompute", "run", str(path), *options],
-            cwd=self.folder,
-            env=self.machine.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def requests(self, count: int, **fields: object) -> list[dict[str, object]]:
+        """Return requests that are different from all others; half a minute is enough for each."""
+        self.asked += count
+        numbers = range(self.asked - count, self.asked)
+        return [{"kernel": "test.sleep", "deadline_ms": 30_000, **fields, "n": n} for n in numbers]
 
-    def run(self, requests: Iterable[dict[str, object]], *options: str) -> list[dict[str, Any]]:
-        """Ask these requests and return the answers."""
-        return answers(self.begin(self.file(requests), *options))
+    def ask(self, count: int, *, in_flight: int | None = None, **fields: object) -> list[Answer]:
+        """Ask so many requests, and see that each answer is that of its own."""
+        requests = self.requests(count, **fields)
+        with self.client(max_in_flight=in_flight) as client:
+            answers = list(client.map(requests))
+        assert right(requests, answers), answers
+        return answers
 
     def logs(self) -> str:
         """Return what the services have printed."""
@@ -157,16 +176,14 @@ def free_address() -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def answers(running: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Wait for a client and return its answers."""
-    out, errors = running.communicate(timeout=120)
-    assert not errors, errors
-    return [json.loads(line) for line in out.splitlines()]
+def right(requests: Sequence[dict[str, object]], answers: Sequence[Answer]) -> bool:
+    """Return whether every request has its own answer."""
+    return [("ok", one["n"]) for one in requests] == [(a.status, a.values.get("n")) for a in answers]
 
 
-def shares(replies: Iterable[dict[str, Any]]) -> Counter[str]:
+def shares(answers: Iterable[Answer]) -> Counter[str]:
     """Return how many answers each worker gave."""
-    return Counter(reply["worker"] for reply in replies)
+    return Counter(answer.worker for answer in answers)
 
 
 def alive(pid: int) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from computefarm.home import Home
 from computefarm.recompute import Answer, Client
+from computefarm.settings import load_settings
 
-from .conftest import Machine
+from .conftest import Machine, wait_for
 from .recompute_machines import Servers, free_address
 
 
@@ -23,7 +25,10 @@ class Proxied:
     def __init__(self, folder: Path, until: Callable[..., None]) -> None:
         self.until = until
         self.here = Machine(folder / "here")
-        self.servers = {name: Servers(Machine(folder / name), folder, free_address()) for name in "abpq"}
+        self.servers = {
+            name: Servers(Machine(folder / name), folder, free_address(), farm)
+            for name, farm in (("a", "default"), ("b", "default"), ("p", "proxy"), ("q", "default"))
+        }
         self.managers: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -59,9 +64,6 @@ class Proxied:
 
     def client(self) -> Client:
         """Return a client that knows the proxy and nobody else."""
-        from computefarm.home import Home
-        from computefarm.settings import load_settings
-
         home = Home.find(self.here.environ)
         return Client(self["p"].host, home=home, settings=load_settings({}, {}, home))
 
@@ -79,8 +81,6 @@ class Proxied:
 def proxied(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
 ) -> Iterator[Proxied]:
-    from .conftest import wait_for
-
     made = Proxied(tmp_path_factory.mktemp("px"), wait_for)
     monkeypatch_module.syspath_prepend(str(made["a"].folder / "kernels"))
     try:
