@@ -27,7 +27,7 @@ LIMITS: Final = ("CF_RECOMPUTE_GPUS", "CHIAPOS_MAX_CUDA_DEVICES", "CHIAPOS_MAX_G
 SIMULATOR: Final = "NUMBA_ENABLE_CUDASIM"
 SIMULATE: Final = "CF_RECOMPUTE_SIMULATOR"
 """Must be 1 as well before the simulator is taken for a GPU: it is some 100 000 times slower than one."""
-SIMULATED_MEMORY: Final = 1 << 30
+SIMULATED_MEMORY: Final = 4 << 30
 DESCRIBED: Final = "CF_RECOMPUTE_GPU"
 """Tells a process what the GPU that it sees is called outside."""
 MODULE: Final = "computefarm.workers.recompute.devices"
