@@ -10,6 +10,7 @@ from computefarm.errors import FarmError, NothingOffers, UsageError
 from computefarm.home import Home
 from computefarm.recompute import Client
 from computefarm.recompute.local import LocalClient
+from computefarm.services.equip import usable_cores
 from computefarm.settings import Settings, load_settings
 from computefarm.transport.farms import find_access
 
@@ -73,12 +74,16 @@ def client(arguments: argparse.Namespace, *, most: int = 0, timeout_ms: int = 0)
         )
     if not here(arguments, home, settings):
         return Client(arguments.hosts, home=home, settings=settings)
-    from computefarm.services.equip import usable_cores
-
     cores = min(usable_cores(), most or usable_cores(), settings.recompute_max_cores or usable_cores())
     if not arguments.local:
-        print(f"no recompute server is configured: computing here, on {cores} cores", file=sys.stderr)
-    return LocalClient(home, slots=cores, timeout_ms=settings.recompute_timeout)
+        what = "one core" if cores == 1 else f"{cores} cores"
+        print(f"no recompute server is configured: computing here, on {what}", file=sys.stderr)
+    return LocalClient(
+        home,
+        slots=cores,
+        timeout_ms=settings.recompute_timeout,
+        say=lambda text: print(text, file=sys.stderr),
+    )
 
 
 def slots_of(asked: Asked) -> int:

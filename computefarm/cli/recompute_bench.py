@@ -292,7 +292,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     for one in found:
         served = "".join(f"{count:13,}" for count in one.plots.values())
         cost = f"{one.memory >> 20:8} MiB  {one.quality_s:9.3f}  {one.proof_s:8.3f}"
-        print(f"{one.level:5} {cost}  {one.slots_per_1000:16.2f}        {served}")
+        print(f"{one.level:5} {cost}  {one.slots_per_1000:16.3f}        {served}")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from computefarm.errors import UsageError
-from computefarm.worker_api.kernel import ANSWERED, NO_PROOF, OK, BadRequest, Result, find
+from computefarm.worker_api.kernel import ANSWERED, BAD_REQUEST, NO_PROOF, OK, BadRequest, Result, find
 from computefarm.worker_api.plot import PlotFile, open_plot
 
 from .recompute_asking import Asked, add_options, client, nobody
@@ -147,6 +147,8 @@ def _recompute(asked: Asked, begun: _Begun) -> _Found:
             return _Found(said.get("proof", ""), said.get("quality", ""), answer=said)
         if answer.status == OK:
             failed.append(f"{answer.worker} has answered with what is no proof of this plot")
+        elif answer.status == BAD_REQUEST:
+            failed.append(f"the plot is damaged there: {answer.reason}")
         elif answer.status not in ANSWERED:
             failed.append(f"{answer.status}: {answer.reason}")
             if not answer.worker:

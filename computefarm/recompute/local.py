@@ -13,13 +13,13 @@ from typing import Self
 import msgspec
 import psutil
 
+from computefarm.core.volatile_servers import MEMORY_SHARE
 from computefarm.errors import FarmError
 from computefarm.home import Home, hostname, private_folder
 from computefarm.messages import Reply, Request
 from computefarm.services.equip import KERNELS, usable_cores
 from computefarm.services.loop import Loop
 from computefarm.services.residents import Residents
-from computefarm.services.warm import MEMORY_SHARE
 from computefarm.transport.mailbox import Mailbox
 from computefarm.worker_api import registry
 from computefarm.worker_api.kernel import KernelError
@@ -32,6 +32,7 @@ PLUGIN = "recompute"
 WARM_S = 180.0
 """Compiling for the first time takes half a minute on an idle machine."""
 
+PATIENCE_S = 4.0
 LOOK_S = 0.1
 FAILURES = 2
 """So many processes that do not become ready are enough to know; they have said why."""
@@ -107,10 +108,18 @@ class _Service:
 class LocalClient:
     """Answers requests with this machine's cores, as `Client` does with servers."""
 
-    def __init__(self, home: Home, *, slots: int = 0, device: str = "cpu", timeout_ms: int = 5000) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        slots: int = 0,
+        device: str = "cpu",
+        timeout_ms: int = 5000,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Start `slots` processes (0: one per core) and wait until they are warm.
 
-        Raises `FarmError` where the kernels cannot work.
+        `say` is told when that takes long. Raises `FarmError` where the kernels cannot work.
         """
         self._slots = slots or usable_cores()
         self._timeout_ms = timeout_ms
@@ -121,9 +130,12 @@ class LocalClient:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="cf-recompute", daemon=True)
         self._thread.start()
-        self._warm_up()
+        self._warm_up(say)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, say: Callable[[str], None]) -> None:
+        if self._service.ready.wait(PATIENCE_S):
+            return
+        say("warming up: kernels are compiled the first time, which takes half a minute or more")
         until = time.monotonic() + WARM_S
         while not self._service.ready.wait(LOOK_S):
             if self._service.failures >= FAILURES or time.monotonic() > until:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ def test_the_proofs_of_a_fresh_plot(plot: Path, chiapos: Any) -> None:
             challenge = secrets.token_bytes(32)
             qualities = prover.get_qualities_for_challenge(challenge)
             proofs = [prover.get_full_proof(challenge, n) for n in range(len(qualities))]
-            assert sorted(reader.qualities(challenge)) == sorted(qualities)
-            assert sorted(reader.proofs(challenge)) == sorted(proofs)
+            entries = reader.entries(challenge)
+            assert [reader.quality(entry, challenge) for entry in entries] == qualities
+            assert [reader.proof(entry, challenge) for entry in entries] == proofs
             found += len(proofs)
 
 
@@ -48,13 +50,34 @@ def test_what_is_no_readable_plot_is_refused(tmp_path: Path, content: bytes, wor
 
 
 def test_a_plot_that_is_cut_off(plot: Path, tmp_path: Path) -> None:
-    path = tmp_path / "half.plot"
-    path.write_bytes(plot.read_bytes()[:1_000_000])
-
-    with pytest.raises(BadRequest, match="damaged or cut off"):
+    path, whole = tmp_path / "half.plot", plot.read_bytes()
+    path.write_bytes(whole[:1_000_000])
+    with pytest.raises(BadRequest, match=r"damaged or cut off.*being written or copied"):
         open_plot(path)
-    with pytest.raises(BadRequest, match="No such file"):
-        open_plot(tmp_path / "absent.plot")
+
+    # Most of the last park of C3 is padding.
+    path.write_bytes(whole[: 1000 - (10000 if whole[51] < 20 else 3000)])
+    with open_plot(path) as reader, pytest.raises(BadRequest, match="damaged"):
+        reader.entries(b"\xff" * 32)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    for name, words in (("absent.plot", "No such file"), ("pipe", "no file"), (".", "no file")):
+        with pytest.raises(BadRequest, match=words):
+            open_plot(tmp_path / name)
+
+
+def test_a_plot_whose_tables_are_not_all_written_yet(plot: Path, tmp_path: Path) -> None:
+    content = bytearray(plot.read_bytes())
+    pointers = 52 + 2 + 4 + 2 + 4
+    content[pointers + 6 * 8 : pointers + 80] = bytes(32)
+    path = tmp_path / "x.plot.2.tmp"
+    path.write_bytes(content)
+
+    with pytest.raises(BadRequest, match=r"no table 7: is it still being written"):
+        open_plot(path)
 
 
 def test_a_plot_whose_parks_are_garbage(plot: Path, tmp_path: Path) -> None:
@@ -66,4 +89,5 @@ def test_a_plot_whose_parks_are_garbage(plot: Path, tmp_path: Path) -> None:
     with open_plot(path) as reader:
         for _ in range(20):
             with contextlib.suppress(PlotError):
-                assert reader.proofs(secrets.token_bytes(32)) == []
+                challenge = secrets.token_bytes(32)
+                assert [reader.proof(entry, challenge) for entry in reader.entries(challenge)] == []
