@@ -32,7 +32,7 @@ Rows = list[tuple[int, ...]]
 
 def values_of_x() -> None:
     """F1 for numbers that lie anywhere in words and blocks, and the lists that they are put on."""
-    for k, bits, bucket in product((18, 25, 31, 32, 33, 40), (4, 6), (1, 3)):
+    for k, bits, bucket in product((18, 25, 32, 33, 35, 40), (4, 6), (1, 3)):
         first = (bucket << bits) | 1 << (k - 1)
         nodes = cuda.to_device(np.zeros(1 << bits, np.uint64))
         heads = cuda.to_device(np.full(2 << bits, -1, np.int32))
@@ -102,6 +102,9 @@ def joins() -> None:
         counts, found = table_2(pos1_cuda.Joiner(request(k, d), form, how, 1 << 30))
         assert found == expected, how
         assert counts == [len(rows) for rows in expected]
+    lists, dropped = pos1_cuda.join(request(k, d), form, lambda: None, 0) or ([], 0)
+    assert len(lists) == 3
+    assert dropped == sum(map(len, expected)) - sum(map(len, lists)) > 0
     form = Shape(leaves[:1], ((0, 0, 0), (0, 0, 0)), ordered=True)
     ordered = all_matches(k, d, 5, 2, ordered=True)
     assert table_2(pos1_cuda.Joiner(request(k, d), form, pos1_vram.Plan(9, 1, 9), 1 << 30))[1] == [
@@ -188,9 +191,12 @@ def proofs() -> None:
     assert result.values["candidates"] == [32, 16, 8, 4, 2, 1]
     whole = kernel.parse(known)
     parts = [kernel.run(part, context) for part in kernel.split(whole, 2)]
-    assert kernel.merge(whole, parts).values["proof"] == KNOWN.proof
+    parts[0].dropped += 5
+    merged = kernel.merge(whole, parts).values
+    assert (merged["proof"], merged["candidates"][0]) == (KNOWN.proof, 37)
     wrong = ask({**known, "plot_id": PLOT})
     assert wrong.status == "no_proof", wrong
+    assert "two buckets" in wrong.reason, "it went on although a list was empty"
 
 
 def qualities() -> None:
