@@ -85,7 +85,7 @@ class Place(msgspec.Struct, frozen=True):
 
 def find(environ: Mapping[str, str], *, timeout_s: float = LOOK_S) -> Found:
     """Have another process look; never raises for what a machine lacks."""
-    reason = _hidden(environ)
+    reason = _hidden(environ) or _absent(environ)
     if reason:
         return Found(reason=reason)
     command = (sys.executable, "-m", MODULE)
@@ -111,7 +111,7 @@ def find(environ: Mapping[str, str], *, timeout_s: float = LOOK_S) -> Found:
 
 def look(environ: Mapping[str, str]) -> Found:
     """Look in this process, which has the driver loaded from then on."""
-    reason = _hidden(environ) or _lacking(environ)
+    reason = _hidden(environ) or _absent(environ) or _silent(environ)
     if reason:
         return Found(reason=reason)
     try:
@@ -200,19 +200,33 @@ def _entries(visible: str) -> list[str]:
     return entries
 
 
-def _lacking(environ: Mapping[str, str]) -> str:
-    """Return what is missing, as far as that can be seen without CUDA."""
+def _absent(environ: Mapping[str, str]) -> str:
+    """Return what is not installed, without starting it."""
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed (pip install 'computefarm[recompute]')"
     if environ.get(SIMULATOR) == "1":
         return ""
     if sys.platform == "darwin":
         return "there is no NVIDIA driver for macOS"
+    return "" if _driver(environ) is not None else "no NVIDIA driver (libcuda.so.1 is not there)"
+
+
+def _driver(environ: Mapping[str, str]) -> ctypes.CDLL | None:
     try:
-        driver = ctypes.CDLL(environ.get("NUMBA_CUDA_DRIVER") or "libcuda.so.1")
-        code = int(driver.cuInit(0))
-    except (OSError, AttributeError):
-        return "no NVIDIA driver (libcuda.so.1 is not there)"
+        return ctypes.CDLL(environ.get("NUMBA_CUDA_DRIVER") or "libcuda.so.1")
+    except OSError:
+        return None
+
+
+def _silent(environ: Mapping[str, str]) -> str:
+    """Return what keeps the driver from working, by starting it in this process."""
+    if environ.get(SIMULATOR) == "1":
+        return ""
+    try:
+        driver = _driver(environ)
+        code = int(driver.cuInit(0)) if driver is not None else _NO_DEVICE
+    except AttributeError:
+        return "what is installed as libcuda.so.1 is not the NVIDIA driver"
     if code == _NO_DEVICE:
         return "the NVIDIA driver finds no GPU"
     return f"the NVIDIA driver does not start: error {code} (try nvidia-smi)" if code else ""
