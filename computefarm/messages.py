@@ -778,6 +778,36 @@ class LogPage(Message, frozen=True, tag="log-page"):
     """The run that was meant by `last` or by a beginning of its name."""
 
 
+class ReadOutput(Message, frozen=True, tag="read-output"):
+    """All that an attempt has printed, please, as its worker keeps it; answered by one `OutputPage`.
+
+    From a viewer or client to the manager, which asks the workers of that host. A client is shown its own
+    runs' only.
+    """
+
+    number: int
+    run: Short
+    task: str
+    attempt: int
+    host: Short
+    """The name of the machine that it ran on."""
+    cursor: Short = ""
+    """Of the last page; empty begins."""
+
+
+class OutputPage(Message, frozen=True, tag="output-page"):
+    """Some of what an attempt has printed, and where to go on."""
+
+    number: int
+    data: Annotated[bytes, Meta(max_length=1 << 20)] = b""
+    cursor: Short = ""
+    """Empty when this is the end."""
+    left_out: Count = 0
+    """Bytes before `data` that were too much to be kept."""
+    fault: Annotated[str, Meta(max_length=4096)] = ""
+    """Why there is nothing to read, for people."""
+
+
 class AskTime(Message, frozen=True, tag="ask-time"):
     """What time is it at the manager?"""
 
@@ -908,6 +938,7 @@ ToManager = (
     | LoadReport
     | Chunk | Fetch | Absent | Got
     | Reported | ReadLog | AskTime
+    | ReadOutput | OutputPage
     | Request | Reply | Withdraw
 )  # fmt: skip
 
@@ -917,5 +948,6 @@ FromManager = (
     | Run | Halt | Settled | Drain
     | Chunk | Fetch | Absent | Got
     | LogPage | Time
+    | ReadOutput | OutputPage
     | Request | Reply | Withdraw
 )  # fmt: skip

@@ -9,7 +9,7 @@ import zmq
 
 from computefarm.errors import FarmError, Unreachable, UsageError
 from computefarm.home import Home, host_id, hostname
-from computefarm.messages import Explanation, LogPage, Pool, ReadLog, SessionStatus
+from computefarm.messages import Explanation, LogPage, OutputPage, Pool, ReadLog, ReadOutput, SessionStatus
 from computefarm.services.client import ClientService
 from computefarm.services.dialling import Dialler
 from computefarm.services.equip import store_root
@@ -27,6 +27,9 @@ CONNECT_S = 5.0
 
 LOG_S = 10.0
 """How long a page of its log may take, when there is no need to wait for one."""
+
+OUTPUT_S = 30.0
+"""How long a page of a task's output may take: several workers may be asked for it, one after the other."""
 
 
 class FarmBackend(ClientBackend):
@@ -98,6 +101,26 @@ class FarmBackend(ClientBackend):
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the runs of this key that the farm knows."""
         return self.question("sessions").sessions or ()
+
+    def read_output(self, wish: ReadOutput) -> OutputPage:
+        """Return the next page of all that an attempt printed; one with a fault says why there is none."""
+        box: list[OutputPage] = []
+        ready = threading.Event()
+
+        def then(page: OutputPage) -> None:
+            box.append(page)
+            ready.set()
+
+        self._bridge.waiting.add(ready)
+        try:
+            self._client.read_output(wish, then)
+            ready.wait(0.0 if self._bridge.error else OUTPUT_S)
+        finally:
+            self._bridge.waiting.discard(ready)
+        if not box:
+            hint = "a TaskManager of an older version passes no output on"
+            raise self._bridge.error or Unreachable("the TaskManager does not answer", hint=hint)
+        return box[0]
 
     def read_log(self, wish: ReadLog) -> LogPage:
         """Return the next page of the farm's log; with `wish.wait`, when there is one.

@@ -33,7 +33,9 @@ from computefarm.messages import (
     LogPage,
     Need,
     Offers,
+    OutputPage,
     Placed,
+    ReadOutput,
     Reply,
     Request,
     Run,
@@ -230,7 +232,7 @@ class ClientSession:
                 return []
             case Request() | Reply() | Withdraw():
                 return []  # a client of tasks has asked for none
-            case Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
+            case Chunk() | Fetch() | Absent() | Got() | LogPage() | Time() | ReadOutput() | OutputPage():
                 return []  # bulk traffic, logs and clocks are the shell's own business
             case _:
                 assert_never(message)

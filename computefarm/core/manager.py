@@ -35,8 +35,10 @@ from computefarm.messages import (
     Leaving,
     LoadReport,
     Output,
+    OutputPage,
     Pool,
     ReadLog,
+    ReadOutput,
     Register,
     Reply,
     Reported,
@@ -94,6 +96,7 @@ ALLOWED: dict[type[ToManager], frozenset[str]] = {
     LoadReport: frozenset({"monitor", "worker"}),
     Chunk: _STORES, Fetch: _STORES, Absent: _STORES, Got: _STORES,
     ReadLog: frozenset({"client", "viewer", "admin"}),
+    ReadOutput: frozenset({"client", "viewer", "admin"}), OutputPage: _WORKER,
     Reported: frozenset({"monitor", "worker"}), AskTime: _ANY,
     Request: _CLIENT, Withdraw: _CLIENT, Reply: _WORKER,
 }  # fmt: skip
@@ -339,6 +342,8 @@ class TaskManager:
                 self._volatile.heard(peer, message, now)
             case Chunk() | Fetch() | Got() | Join() | Reported() | ReadLog() | AskTime():
                 pass  # it lives; bulk traffic, logs and clocks are the shell's own business
+            case ReadOutput() | OutputPage():
+                pass
             case Request():
                 self._volatile.request(peer, message, now)
             case Reply():

@@ -39,7 +39,9 @@ from computefarm.messages import (
     Leaving,
     LogPage,
     Offers,
+    OutputPage,
     Placed,
+    ReadOutput,
     Register,
     Reply,
     Request,
@@ -251,6 +253,8 @@ class WorkerSession:
                 return []  # answered by resident processes, which the shell keeps
             case Accepted() | Chunk() | Fetch() | Absent() | Got() | LogPage() | Time():
                 return []  # bulk traffic and clocks are the shell's own business
+            case ReadOutput() | OutputPage():
+                return []
             case _:
                 assert_never(message)
 

@@ -100,6 +100,11 @@ class Runs:
         which = "more than one run" if near else "no run"
         raise UsageError(f"the farm's log has {which} called {wanted!r}; the newest are: {newest}")
 
+    def called(self, run: str) -> tuple[RunFacts, ...]:
+        """Return the runs of this very name, of whatever key."""
+        with self._lock:
+            return tuple(facts for facts in self._runs.values() if facts.run == run)
+
     def of(self, owner: str) -> tuple[RunFacts, ...]:
         """Return all runs of a key."""
         with self._lock:

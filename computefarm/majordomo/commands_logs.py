@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from computefarm.errors import FarmError, UsageError
-from computefarm.home import hostname
 from computefarm.journal.history import RunRow, TaskRow
 from computefarm.logs.farm_log import FILE
+from computefarm.logs.kept_output import kept_path, read_page
 from computefarm.logs.parsers import LEVELS
 from computefarm.logs.reading import Wish
 from computefarm.logs.records import Record, line_of
-from computefarm.logs.tasklog import run_folder, safe_name
+from computefarm.logs.tasklog import run_folder
+from computefarm.messages import ReadOutput
 
 from .log_lines import from_farm, from_file
+from .log_whole import EXPIRED, OUTPUT, is_whole, last_attempt, pages_of, write_pages
 from .look import DIR, FARM, JSON, Look, nearest, option, put_json, run_state
 from .presentation import moment
 
@@ -56,7 +58,7 @@ class LogsCommand(Look):
         run = self._run_here(options)
         try:
             if options["full"]:
-                self._full(run, names)
+                self._full(options, run, names[0])
             elif run is not None and _as_it_came(options):
                 self._stored(run, names)
             else:
@@ -172,25 +174,50 @@ class LogsCommand(Look):
         except OSError as error:
             print(f"{row.task}: its log is gone: {row.log_path}: {error.strerror}", file=sys.stderr)
 
-    def _full(self, run: RunRow | None, names: Sequence[str]) -> None:
-        """Print all that a task printed; say where it is when that is another machine."""
+    def _full(self, options: Mapping[str, Any], run: RunRow | None, task: str) -> None:
+        """Print all that a task printed: from here, or from its worker through the manager."""
         if run is None:
-            raise UsageError("--full is for runs of this machine", hint="majordomo logs TASK --run ID")
-        row = next(row for row in self._check_names(run, names) if row.task == names[0])
-        stem = f"{safe_name(row.task).removesuffix('.log')}~{row.attempt or 1}.txt"
-        path = self.home.state / "output" / safe_name(run.run).removesuffix(".log") / stem
-        parts = [path, *sorted(path.parent.glob(f"{stem}.end-*"), key=lambda part: part.stat().st_mtime)]
-        if not path.exists():
-            if row.host in ("", hostname()):
-                self._print(row, heading=False)  # it was little, and is there whole
+            self._full_of_farm(options, task)
+            return
+        row = next(row for row in self._check_names(run, [task]) if row.task == task)
+        path = kept_path(self.home.state / OUTPUT, run.run, task, row.attempt or 1)
+        if path.exists():
+            write_pages(lambda cursor: read_page(path, cursor), _say)
+            return
+        if not row.log_path or is_whole(Path(row.log_path)):
+            self._print(row, heading=False)  # it was little, and is there whole
+            return
+        if run.farm == "local":
+            raise FarmError(
+                f"{EXPIRED}: {path} is gone", hint=f"majordomo logs {task}    # what was kept of it"
+            )
+        with self.farm(options) as viewer:
+            if viewer is None:
+                hint = f"majordomo logs {task} --full --farm {run.farm}"
+                raise UsageError(
+                    f"what {task} printed in full lies on {row.host}; no farm is configured", hint=hint
+                )
+            asked = ReadOutput(0, run.run, task, row.attempt or 1, row.host)
+            write_pages(pages_of(viewer, asked), _say)  # type: ignore[arg-type]
+
+    def _full_of_farm(self, options: Mapping[str, Any], task: str) -> None:
+        with self.farm(options) as viewer:
+            if viewer is None:
+                raise UsageError("no farm is configured here", hint="majordomo join LINE")
+            wish = Wish(options["run"] if options["run"] != EVERYTHING else "", task)
+            if not wish.run:
+                wish = Wish("last", task)
+            found = last_attempt(viewer, wish)  # type: ignore[arg-type]
+            if found is None:
+                raise UsageError(
+                    f"run {wish.run} has no lines of a task {task!r}", hint="majordomo logs --run all"
+                )
+            if found.cut:
+                write_pages(pages_of(viewer, found.asked), _say)  # type: ignore[arg-type]
                 return
-            hint = f"ssh {row.host} 'cat ~/.local/state/computefarm/output/{path.parent.name}/{stem}*'"
-            raise FarmError(f"what {row.task} printed in full lies on {row.host}, for a day", hint=hint)
-        for part in parts:
-            with part.open("rb") as file:
-                while data := file.read(1 << 20):
-                    sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+            for record in from_farm(viewer, Wish(found.asked.run, task), follow=False, say=_say):  # type: ignore[arg-type]
+                if record["attempt"] == found.asked.attempt:
+                    print(record["msg"])
 
 
 def _as_it_came(options: Mapping[str, Any]) -> bool:

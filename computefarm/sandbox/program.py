@@ -30,7 +30,7 @@ def main(owner: int, token: str, nice: int, slots: int) -> None:
 def _yield_to_other_sessions(nice: int) -> None:
     """Be nice to the other sessions of this machine too.
 
-    Where Linux groups processes by session, their niceness counts within it only, and the session has its own.
+    Where Linux groups processes by session, niceness counts within a session, and each session has its own.
     """
     try:
         with open("/proc/self/autogroup", "w") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,8 +31,10 @@ from computefarm.messages import (
     LogPage,
     Offers,
     Outcome,
+    OutputPage,
     Placed,
     ReadLog,
+    ReadOutput,
     Result,
     Taken,
     TaskOutput,
@@ -90,7 +93,7 @@ class ClientService:
         self._shelf = SourceShelf()
         self._orders: dict[int, Order] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
-        self._pages: dict[int, tuple[ReadLog, Callable[[LogPage], None]]] = {}
+        self._pages: dict[int, tuple[ReadLog | ReadOutput, Callable[[Any], None]]] = {}
         self._page = 0
         self._taken: list[int] = []
         """Tasks done in this turn; told in one message."""
@@ -208,9 +211,13 @@ class ClientService:
         """Ask for a page of the farm's log; `then` runs on the loop's thread. Callable from any thread."""
         self._calls.put(lambda: self._ask_page(wish, then))
 
+    def read_output(self, wish: ReadOutput, then: Callable[[OutputPage], None]) -> None:
+        """Ask for a page of what an attempt printed; `then` runs on the loop's thread. From any thread."""
+        self._calls.put(lambda: self._ask_page(wish, then))
+
     # --- on the loop's thread ---
 
-    def _ask_page(self, wish: ReadLog, then: Callable[[LogPage], None]) -> None:
+    def _ask_page(self, wish: ReadLog | ReadOutput, then: Callable[[Any], None]) -> None:
         self._page += 1
         asked = msgspec.structs.replace(wish, number=self._page)
         self._pages[self._page] = (asked, then)
@@ -294,7 +301,7 @@ class ClientService:
     def _heard(self, message: FromManager) -> None:
         if self._linked:
             self._down_since = None
-        if isinstance(message, LogPage) and message.number in self._pages:
+        if isinstance(message, LogPage | OutputPage) and message.number in self._pages:
             self._pages.pop(message.number)[1](message)
         if isinstance(message, Welcome):
             for asked, _ in self._pages.values():

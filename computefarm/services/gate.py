@@ -7,14 +7,24 @@ from collections.abc import Callable
 import msgspec
 
 from computefarm.core.manager import ALLOWED, TaskManager
-from computefarm.messages import Begun, Declined, Finished, Output, Reply, Request, ToManager, Withdraw
+from computefarm.messages import (
+    Begun,
+    Declined,
+    Finished,
+    Output,
+    OutputPage,
+    Reply,
+    Request,
+    ToManager,
+    Withdraw,
+)
 from computefarm.transport.authorized import Authorization
 from computefarm.transport.keys import PublicKey
 from computefarm.transport.manager_end import Incoming, ManagerEnd
 
 WORK = frozenset(
     kind for kind in ALLOWED if kind.__name__ in ("Submit", "Cancel", "Taken", "Chunk", "Fetch", "Absent")
-) | {Request, Reply, Withdraw}
+) | {Request, Reply, Withdraw, OutputPage}
 """Messages that move tasks or their files; those of workers do so as long as they have the attempt."""
 
 Ending = Begun | Output | Finished | Declined

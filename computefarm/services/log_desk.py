@@ -20,6 +20,7 @@ from computefarm.messages import AskTime, FromManager, LogPage, Output, ReadLog,
 
 from .loop import Loop
 from .offload import Offload
+from .output_desk import OutputDesk
 from .peers import Peer
 
 LOOK_S = 0.05
@@ -48,8 +49,10 @@ class LogDesk:
         *,
         say: Callable[[str, FromManager], None],
         goes_on: Callable[[str], bool],
+        workers: Callable[[str], list[str]] = lambda host: [],
     ) -> None:
-        """`goes_on` tells whether a run is under way."""
+        """`goes_on` tells whether a run is under way; `workers` returns those on a host."""
+        self.outputs = OutputDesk(log, say=say, workers=workers)
         self._log = log
         self._say = say
         self._goes_on = goes_on
@@ -101,11 +104,13 @@ class LogDesk:
 
     def forget(self, peer: str) -> None:
         """This one is gone."""
+        self.outputs.forget(peer)
         for name in [name for name in self._questions if name[0] == peer]:
             del self._questions[name]
 
     def tick(self, now: float) -> None:
         """Look again for those who wait."""
+        self.outputs.tick(now)
         if self._look_at is None or now < self._look_at:
             return
         assert self._log is not None
@@ -120,7 +125,8 @@ class LogDesk:
 
     def next_deadline(self) -> float | None:
         """Return when to look again."""
-        return self._look_at
+        times = (self._look_at, self.outputs.next_deadline())
+        return min((at for at in times if at is not None), default=None)
 
     def _read(self, question: _Question) -> None:
         log = self._log

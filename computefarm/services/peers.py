@@ -12,6 +12,7 @@ from computefarm.messages import (
     FromManager,
     Hello,
     Outcome,
+    OutputPage,
     Piece,
     Placed,
     Result,
@@ -188,6 +189,8 @@ def _weight(message: FromManager) -> int:
     """Return roughly how many bytes a message adds, looking only where there can be many."""
     if isinstance(message, Run):
         return 200 + len(message.action)
+    if isinstance(message, OutputPage):
+        return 200 + len(message.data)
     if isinstance(message, TaskOutput):
         return 100 + sum(len(piece.text) for piece in message.pieces)
     if isinstance(message, Done):

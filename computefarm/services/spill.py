@@ -1,7 +1,7 @@
 """All that a task printed, in a file on its worker, where it is more than is sent.
 
-`<output>/<run>/<task>~<attempt>.txt` has the first half of what is kept; once that is full, two more files
-take turns with the last quarter each (`….end-1`, `….end-2`: what was written to last is the end).
+`<output>/<run>/<task>~<attempt>.txt` has the first half of what is kept; once that is full, more files
+(`….end-1`, `….end-2`, …) take a quarter each, and only the last two of them stay.
 A thread writes them, so that a slow disk holds nothing up but them.
 """
 
@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from computefarm.logs.tasklog import safe_name
+from computefarm.errors import FarmError
+from computefarm.logs.kept_output import end_path, kept_path, read_page
+from computefarm.messages import OutputPage, ReadOutput
 
 from .attempts import Execution
 
@@ -61,8 +63,9 @@ class SpillFile:
         if self._fd >= 0:
             self.close()
             self._room = self._limit // 4
-            path = Path(f"{self._path}.end-{self._turn % 2 + 1}")
             self._turn += 1
+            path = end_path(self._path, self._turn)
+            end_path(self._path, self._turn - 2).unlink(missing_ok=True)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._size = 0
@@ -113,9 +116,7 @@ class Spill:
         self._sizes[ticket] += len(text)
         if self._sizes[ticket] > FROM:
             run = execution.run
-            name = safe_name(run.name).removesuffix(".log")
-            folder = safe_name(run.session or "-").removesuffix(".log")
-            path = self._folder / folder / f"{name}~{run.attempt}.txt"
+            path = kept_path(self._folder, run.session, run.name, run.attempt)
             self._whole[ticket] = path
             self._put(path, "".join(kept))
 
@@ -130,6 +131,15 @@ class Spill:
         kept = self._whole.pop(execution.ticket, None)
         if isinstance(kept, Path):
             self._queue.put((kept, None))
+
+    def page(self, asked: ReadOutput) -> OutputPage:
+        """Return the next page of an attempt's output, read from the disk; for any thread."""
+        path = kept_path(self._folder, asked.run, asked.task, asked.attempt)
+        try:
+            page = read_page(path, asked.cursor)
+        except FarmError as error:
+            return OutputPage(asked.number, fault=f"{self._hostname}: {error}")
+        return OutputPage(asked.number, page.data, page.cursor, page.left_out)
 
     def sweep(self, now: float) -> None:
         """Have old files removed, now and then."""

@@ -43,7 +43,9 @@ from computefarm.messages import (
     Hello,
     Join,
     Output,
+    OutputPage,
     ReadLog,
+    ReadOutput,
     Reply,
     Reported,
     TaskOutput,
@@ -108,7 +110,9 @@ class TaskManagerService:
         self.epoch = secrets.token_hex(8)
         self.farm = farm
         self._storage = Offload("cf-storage")
-        self._desk = LogDesk(farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run))
+        self._desk = LogDesk(
+            farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run), workers=self._workers_on
+        )
         self._inside: dict[str, Callable[[FromManager], None]] = {}
         """Peers that are parts of this process."""
         self._replies: list[tuple[str, Reply]] = []
@@ -345,6 +349,16 @@ class TaskManagerService:
                     if fault := self._desk.asked(peer, message):
                         self._turn_away(incoming, peer, fault)
                         return 1.0
+                case ReadOutput():
+                    self._obey(self.core.receive(peer.name, message, now))
+                    if fault := self._desk.outputs.asked(peer, message, now):
+                        self._turn_away(incoming, peer, fault)
+                        return 1.0
+                case OutputPage():
+                    self._obey(self.core.receive(peer.name, message, now))
+                    if not self._desk.outputs.answered(peer.name, message):
+                        idle += 1
+                        self._end.refuse(incoming.route, "a page of output that nobody asked for")
                 case Goodbye():
                     self._left[peer.owner, peer.hello.boot] = now
                     self._obey(self.core.receive(peer.name, message, now))
@@ -442,6 +456,11 @@ class TaskManagerService:
                     self._store.unpin(digests)
                 case Drop(peer=name, reason=reason):
                     self._drop(name, reason)
+
+    def _workers_on(self, host: str) -> list[str]:
+        """Return the workers that are connected from a machine of this name."""
+        found = self._peers.values()
+        return [peer.name for peer in found if peer.role == "worker" and peer.hello.hostname == host]
 
     def _tell(self, name: str, message: FromManager) -> None:
         peer = self._peers.get(name)

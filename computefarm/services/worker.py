@@ -29,7 +29,9 @@ from computefarm.messages import (
     Goodbye,
     Offer,
     Output,
+    OutputPage,
     Piece,
+    ReadOutput,
     Register,
     Reported,
     Result,
@@ -298,11 +300,28 @@ class WorkerService:
     def _heard(self, message: FromManager) -> None:
         if self._warm is not None:
             self._warm.heard(message)
+        if isinstance(message, ReadOutput):
+            self._read_output(message)
         if isinstance(message, Welcome):
             log.info("connected to farm %s", message.farm)
             self._next_complaint = None
             self._down_since = None
         self._obey(self._session.receive(message, self._clock()))
+
+    def _read_output(self, asked: ReadOutput) -> None:
+        """Answer with a page of what an attempt has printed here."""
+        spill = self._spill
+        if spill is None:
+            self._link.say(OutputPage(asked.number, fault="this worker keeps no outputs"))
+            return
+
+        def then(page: Any, error: BaseException | None) -> None:
+            if error is not None:
+                raise error
+            if self._link.welcome:
+                self._link.say(page)
+
+        self._transfer.offload.submit(lambda: spill.page(asked), then)
 
     def _bulk_heard(self, message: FromManager, data: Buffer | None) -> None:
         if not self._transfer.heard(message, data):

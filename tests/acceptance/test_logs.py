@@ -199,8 +199,25 @@ def test_a_flood_fills_nobodys_memory_and_its_end_arrives(farm: Make, tmp_path: 
     assert kept[-1]["seq"] >= 200000000 // 61  # the lines that were left out have their numbers
     spilled = list((made.machines[1].home / "state" / "output").rglob("flood~1.txt*"))
     assert sum(path.stat().st_size for path in spilled) <= 64 << 20
-    told = made.here.call("majordomo", "logs", "flood", "--full", cwd=folder)
-    assert told.returncode in (0, 1)
+    # All of it that its worker keeps comes through the one port: here, and to a viewer elsewhere.
+    viewer = joined(made, "viewer", "v")
+    for who, where in ((made.here, folder), (viewer, tmp_path)):
+        full = who.call("majordomo", "logs", "flood", "--full", cwd=where)
+        assert full.returncode == 0, full.stderr
+        assert len(full.stdout) == sum(path.stat().st_size for path in spilled)
+        assert full.stdout.startswith("the beginning\n")
+        assert full.stdout.endswith("the end\n")
+        assert "bytes are missing here" in full.stderr
+        assert who.call("majordomo", "logs", "quiet", "--full", cwd=where).stdout == "quiet\n"
+    for path in spilled:
+        path.unlink()
+    gone = viewer.call("majordomo", "logs", "flood", "--full", cwd=tmp_path)
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert "kept for a while only" in gone.stderr
+    made.machines[1].stop()
+    gone = viewer.call("majordomo", "logs", "flood", "--full", cwd=tmp_path)
+    assert gone.returncode == 2
+    assert "no worker on" in gone.stderr
 
 
 def test_all_that_a_task_of_the_embedded_farm_printed_is_there(machine: Machine, tmp_path: Path) -> None:
