@@ -181,7 +181,9 @@ class Accept:
         """
         if self._unwritten(task, attempt, epoch):
             return True
-        if not task.queued or (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
+        # It waits in its queue, or for an input that was lost meanwhile, which this attempt needs no more.
+        waits = task.state is TaskState.WAITING and task.live is None and not task.leader
+        if not waits or (task.attempt, task.worker, task.epoch) != (attempt, worker.name, epoch):
             return False
         settled = task.past and task.past[-1].attempt == attempt and task.past[-1].outcome != "lost"
         return not settled
@@ -216,7 +218,7 @@ class Accept:
         if task is None:
             return None
         epoch = epoch or self._tables.epoch
-        if (task.queued or task.known_since) and self.adoptable(task, worker, attempt, epoch):
+        if (task.live is None or task.known_since) and self.adoptable(task, worker, attempt, epoch):
             self.adopt(task, worker, attempt, epoch, now)
         live = task.live
         return task if live is not None and self.current(live, worker, attempt, epoch) else None

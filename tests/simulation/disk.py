@@ -94,7 +94,11 @@ def keys_of(entry: JournalEntry) -> tuple[int, ...]:
 
 def compacted(entries: list[JournalEntry]) -> list[JournalEntry]:
     """Return the entries about tasks that are not forgotten, and the highest key that was ever given."""
-    dead = {key for entry in entries if isinstance(entry, Forgotten) for key in entry.keys}
-    highest = max((key for entry in entries for key in keys_of(entry)), default=0)
-    left = [entry for entry in entries if not dead.issuperset(keys_of(entry))]
+    dead: set[int] = set()
+    for entry in entries:
+        if type(entry) is Forgotten:
+            dead.update(entry.keys)
+    about = [keys_of(entry) for entry in entries]
+    highest = max((key for keys in about for key in keys), default=0)
+    left = [entry for entry, keys in zip(entries, about, strict=True) if not dead.issuperset(keys)]
     return [*left, Forgotten((highest,))] if highest in dead else left

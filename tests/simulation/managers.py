@@ -115,7 +115,7 @@ class ManagerNode(Node):
             self.disk.entries.clear()
             self.disk.synced = 0
             self.lineages += 1
-        self.world.after(self.random.uniform(0.1, 12), self.start)
+        self.world.after(self.random.uniform(0.1, self.random.choice([1, 12])), self.start)
 
     def lose_power(self) -> None:
         """Lose some of the last blobs and cached results."""

@@ -46,14 +46,3 @@ def test_what_the_worlds_are_for_does_happen_in_them() -> None:
             break
 
     assert not wanted
-
-
-FOUND = {
-    111458: "a late copy of a worker's first words, taken for a new connection, had its task started twice",
-}
-"""Worlds beyond the first ones that have shown a fault, and which."""
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_what_was_found_once_stays_mended(seed: int) -> None:
-    World(seed).run()

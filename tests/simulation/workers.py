@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 SHORT_S = 0.002
-LONG_S = 3.0
+LONG_S = (3.0, 3.0, 20.0)
 
 
 def digest_of(*parts: object) -> bytes:
@@ -43,6 +43,7 @@ class WorkerNode(Process):
     """One worker after the other under one name."""
 
     role = "worker"
+    more_offers: tuple[Offer, ...] = ()
 
     def __init__(self, world: World, name: str, host: str, *, able: bool) -> None:
         super().__init__(world, name)
@@ -65,6 +66,7 @@ class WorkerNode(Process):
         hold_s = rng.choice([15.0, 3600.0])
         self.session = WorkerSession(self.name, self.slots, now=self.now, ahead=ahead, result_hold_s=hold_s)
         offers = (Offer("shell", "1"), Offer("gcc", "12"))[: 2 if self.able or rng.random() < 0.8 else 1]
+        offers += self.more_offers
         register = Register(
             self.name, self.host, self.name, "sim", self.slots, offers, cpus=4, memory=self.memory,
             tier=rng.choice([0, 0, 1]), weight=rng.choice([0.5, 1.0, 2.0]),
@@ -104,7 +106,7 @@ class WorkerNode(Process):
                 case core.Start():
                     self.begin(command.run)
                 case core.Stop():
-                    took = self.random.expovariate(self.random.choice([0.5, 10]))
+                    took = self.random.expovariate(self.random.choice([0.15, 1, 10]))
                     self.later(took, lambda c=command: self.halt(c))
                 case core.Recall():
                     self.recall((command.key, command.attempt), command.reason)
@@ -178,7 +180,7 @@ class WorkerNode(Process):
         if what.startswith("poison") and "poison" in self.world.faults.kinds and self.random.random() < 0.8:
             self.later(self.random.expovariate(2), lambda: self.holds(execution) and self.crash())
             return
-        took = SHORT_S if what.startswith("short") or self.sick else LONG_S
+        took = SHORT_S if what.startswith("short") or self.sick else self.random.choice(LONG_S)
         took = self.random.expovariate(1 / took)
         self.later(took, lambda: self.ended(execution, self.result(execution, took)))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from computefarm.core.commands import Drop, Gone
+from computefarm.core.commands import Drop, Gone, Vanished
 from computefarm.messages import (
     Disconnect,
     Done,
@@ -21,7 +21,9 @@ from computefarm.messages import (
     Want,
 )
 from computefarm.testing.farm import Farm, action, spec
+from computefarm.testing.invariants import check
 
+A = bytes([1]) * 32
 REGISTER = Register("w1", "h", "h", "linux", 1, (Offer("shell", "1.0"),))
 
 
@@ -107,6 +109,24 @@ def test_a_worker_that_does_not_come_back_is_lost_after_a_heartbeat() -> None:
     farm.at(3.1)
     assert [worker.worker for worker in farm.manager.status(3.1).workers] == ["w2"]
     assert farm.manager.explain("s1", "t1").state == "waiting"
+
+
+def test_a_late_worker_is_welcome_although_an_input_has_been_lost_meanwhile() -> None:
+    farm = Farm().client().worker("w1").arrive(A)
+    farm.submit(spec(1, action=action("t1", inputs=(FileEntry("i", A, 1),))))
+    run = farm.run()
+    farm.learn(Gone("w1")).alive("c1").at(3.1).alive("c1")
+    farm.blobs.discard(A)
+    farm.learn(Vanished((A,)))
+    assert farm.told("c1", Want) == [Want((A,))]
+
+    farm.worker("w1", running=(Running(run.key, run.attempt, "epoch"),))
+    assert farm.told("w1", Halt) == []
+    farm.finish(run)
+
+    done = farm.done()
+    assert (done.result.outcome, len(done.attempts)) == (Outcome.SUCCEEDED, 1)
+    check(farm.manager)
 
 
 def test_a_restarted_worker_has_lost_what_it_ran() -> None:
