@@ -46,7 +46,7 @@ EXIT_S = 0.2
 Tags = tuple[tuple[str, str], ...]
 
 GPU_TRIES = 2
-"""So often a process with a GPU may die before its slot computes on the CPU."""
+"""A slot computes on the CPU when so many of its processes have died with no answer of its GPU in between."""
 
 
 class Residents:
@@ -296,6 +296,8 @@ class Residents:
     def _answered(self, process: Process, told: Told, now: float) -> None:
         job, process.job, process.kill_at = process.job, None, None
         process.seat.busy, process.seat.taken = False, 0
+        if told.device == process.seat.unit:
+            self._deaths[process.post] = 0
         if job is None or job.request.number != told.number:
             return
         waited_ms = max(0.0, (now - job.arrived) * 1000.0 - told.wall_ms)

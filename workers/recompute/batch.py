@@ -137,6 +137,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="cf-recompute batch", description="Compute a file of requests on this machine, one by one."
     )
     parser.add_argument("--cache", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--with", action="append", default=[], dest="owners", help=argparse.SUPPRESS)
     parser.add_argument("requests", metavar="REQUESTS.jsonl")
     parser.add_argument("results", metavar="RESULTS.jsonl")
     return parser.parse_args(argv)
@@ -148,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.path.realpath(options.requests) == os.path.realpath(options.results):
         print(f"error: {options.results}: these are the requests themselves", file=sys.stderr)
         return USAGE
+    os.environ.update(tuple(text.partition("=")[::2]) for text in options.owners)
     batch = Batch(*_computing(_cache(options.cache)))
     count = unanswered = 0
     try:

@@ -28,6 +28,10 @@ SIMULATOR: Final = "NUMBA_ENABLE_CUDASIM"
 SIMULATE: Final = "CF_RECOMPUTE_SIMULATOR"
 """Must be 1 as well before the simulator is taken for a GPU: it is some 100 000 times slower than one."""
 SIMULATED_MEMORY: Final = 4 << 30
+CHOICE: Final = (
+    VISIBLE, "CUDA_DEVICE_ORDER", *LIMITS, SIMULATOR, SIMULATE, "NUMBA_CUDA_DRIVER",
+)  # fmt: skip
+"""The variables by which a machine's owner says which GPUs may be used."""
 DESCRIBED: Final = "CF_RECOMPUTE_GPU"
 """Tells a process what the GPU that it sees is called outside."""
 MODULE: Final = "computefarm.workers.recompute.devices"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 
 from computefarm.worker_api.contract import Action, TaskContext
 from computefarm.worker_api.resident import Place, Unit
 
+from .devices import CHOICE, find, plan
 from .devices import Place as Planned
-from .devices import find, plan
 
 SHELL = ("/bin/sh", "-e", "-c")
 PROGRAM = "cf-recompute"
@@ -55,5 +56,7 @@ def _place(planned: Planned) -> Place:
 def _own(command: tuple[str, ...], cache: str) -> tuple[str, ...]:
     if command[:2] == (PROGRAM, "batch"):
         # Compiled code is kept beside that of the warm processes: a task's own folders end with it.
-        return (sys.executable, "-m", BATCH, "--cache", cache, *command[2:])
+        # A task is told nothing else of the worker's environment.
+        owners = [f"--with={name}={os.environ[name]}" for name in CHOICE if name in os.environ]
+        return (sys.executable, "-m", BATCH, "--cache", cache, *owners, *command[2:])
     return command

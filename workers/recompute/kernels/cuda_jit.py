@@ -16,6 +16,8 @@ from numba import cuda as _cuda
 
 cuda: Any = _cuda
 
+# A request may be small; that it does not fill a GPU is nothing to write into a worker's log.
+numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]
 SIMULATED: Final = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 if SIMULATED:
     # Words overflow as they should; the simulator computes with numpy, which warns of it.
