@@ -82,12 +82,14 @@ class Buffers:
             np.empty((2, 1 << part_bits), np.int64),
             np.empty((2, (room << part_bits) + CHUNK), np.uint64),
             np.empty((2, edges), np.uint64),
-            np.empty((2, most), np.uint32),
+            np.empty(most, np.uint32),
             np.empty(1 << 14, np.uint8),
             np.empty((2, most), np.uint64),
-            np.empty((2, most), np.int64),
+            np.empty((2, most), np.uint32),
+            np.empty((2, most), np.uint32),
             np.full(_power(most), -1, np.int32),
             np.empty(most, np.int32),
+            np.empty((2, most), np.int32),
         )
 
 

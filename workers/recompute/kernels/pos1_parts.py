@@ -8,7 +8,8 @@ import numpy as np
 
 from .jit import compiled
 from .pos1_join import INVERSE, K_GROUP, clear, fill, mark, near, place
-from .pos1_match import longer_rows, matches
+from .pos1_match import longer_rows
+from .pos1_near import near_matches, remainders
 
 REACH: Final = 474
 """Two y that match differ by less than 2 * 15113, which is 64 times this at most."""
@@ -83,25 +84,19 @@ def entry_groups(entries, k, d, extra, g):
 
 
 @compiled
-def keep_entries(bits, g, entries, kept):
-    """Write the entries that have a marked neighbour to `kept`; return how many there are."""
+def keep_entries(bits, g, entries, kept, kept_g):
+    """Write the entries that have a marked neighbour, and their groups, to `kept`; return their number."""
     mask = np.uint32(8 * len(bits) - 1)
     n = 0
     for i in range(np.uint32(len(entries))):
         kept[n] = entries[i]
+        kept_g[n] = g[i]
         n += np.int64(near(bits, mask, g[i]))
     return n
 
 
 @compiled
-def entry_ys(entries, d, extra, y):
-    """Write the y of entries to `y`."""
-    for n in range(np.uint32(len(entries))):
-        y[n] = (np.int64(entries[n] >> np.uint64(d)) << 6) | extra
-
-
-@compiled
-def append(out, n, found, count, left, right, ya, yb, base_a, base_b, d, apart):
+def append(out, n, found, count, left, right, k, base_a, base_b, d, apart):
     """Append matches as rows (left x, right x, left y) to `out`, from row n; return it and its new length.
 
     `apart`: where parts begin within u, to take only what lies in different parts; 64: take all.
@@ -119,34 +114,38 @@ def append(out, n, found, count, left, right, ya, yb, base_a, base_b, d, apart):
             out = longer_rows(out)
         out[n, 0] = (base_a if i < len(left) else base_b) + np.int64(l_entry & mask)
         out[n, 1] = (base_a if j < len(left) else base_b) + np.int64(r_entry & mask)
-        out[n, 2] = ya[i] if i < len(left) else yb[i - len(left)]
+        extra = (base_a if i < len(left) else base_b) >> (k - 6)
+        out[n, 2] = (np.int64(l_entry >> np.uint64(d)) << 6) | extra
         n += 1
     return out, n
 
 
 @compiled
-def piece(k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out, n, apart):
+def piece(k, d, a, b, ordered, ea, eb, g, bits, kept, kept_g, low, head, chain, todo, found, out, n, apart):
     """Append the matches between two lists of entries to `out`; return `out`, its length and `found`.
 
-    `g`, and the rows of `kept` and `y`, are longer by one than the longer list.
+    `g`, and the rows of `kept`, `kept_g`, `low` and `todo`, are longer by one than the longer list.
     """
     extra_a, extra_b = (a << d) >> (k - 6), (b << d) >> (k - 6)
     clear(bits)
-    entry_groups(ea, k, d, extra_a, g[0])
-    mark(bits, g[0], len(ea))
+    entry_groups(ea, k, d, extra_a, g)
+    mark(bits, g, len(ea))
     nb = np.int64(0)
     if a != b:
-        entry_groups(eb, k, d, extra_b, g[1])
-        nb = keep_entries(bits, g[1], eb, kept[1])
-        entry_groups(kept[1, :nb], k, d, extra_b, g[1])
+        entry_groups(eb, k, d, extra_b, kept_g[0])
+        nb = keep_entries(bits, kept_g[0], eb, kept[1], kept_g[1])
         clear(bits)
-        mark(bits, g[1], nb)
-    na = keep_entries(bits, g[0], ea, kept[0])
-    entry_ys(kept[0, :na], d, extra_a, y[0])
-    entry_ys(kept[1, :nb], d, extra_b, y[1])
-    second = y[0, :na] if a == b else y[1, :nb]
-    found, m = matches(y[0, :na], second, a == b, ordered, head, chain, found)
-    out, n = append(out, n, found, m, kept[0, :na], kept[1, :nb], y[0], y[1], a << d, b << d, d, apart)
+        mark(bits, kept_g[1], nb)
+    na = keep_entries(bits, g, ea, kept[0], kept_g[0])
+    left, right = kept[0, :na], kept[1, :nb]
+    remainders(left, kept_g[0], d, extra_a, low[0])
+    remainders(right, kept_g[1], d, extra_b, low[1])
+    second = 0 if a == b else 1
+    found, m = near_matches(
+        kept_g[0], low[0], na, kept_g[second], low[second], na if a == b else nb,
+        a == b, ordered, head, chain, todo, found,
+    )  # fmt: skip
+    out, n = append(out, n, found, m, left, right, k, a << d, b << d, d, apart)
     return out, n, found
 
 
@@ -168,9 +167,11 @@ def divided(
     g,
     bits,
     kept,
-    y,
+    kept_g,
+    low,
     head,
     chain,
+    todo,
     found,
     out,
 ):
@@ -189,10 +190,12 @@ def divided(
         ea = entries[0, p * room : ends[0, p]]
         eb = entries[1, p * room : ends[1, p]] if a != b else ea
         out, n, found = piece(
-            k, d, a, b, ordered, ea, eb, g, bits, kept, y, head, chain, found, out, n, np.int64(64)
-        )
+            k, d, a, b, ordered, ea, eb, g, bits, kept, kept_g, low, head, chain, todo, found, out, n,
+            np.int64(64),
+        )  # fmt: skip
     eb = edges[1, :at_b] if a != b else edges[0, :at_a]
     out, n, found = piece(
-        k, d, a, b, ordered, edges[0, :at_a], eb, g, bits, kept, y, head, chain, found, out, n, k - part_bits
-    )
+        k, d, a, b, ordered, edges[0, :at_a], eb, g, bits, kept, kept_g, low, head, chain, todo, found, out,
+        n, k - part_bits,
+    )  # fmt: skip
     return out, n, found
