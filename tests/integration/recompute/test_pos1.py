@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from computefarm.workers.recompute.kernels import pos1_plain as plain
 from computefarm.workers.recompute.kernels.pos1 import ChiaPos1
-from computefarm.workers.recompute.kernels.pos1_known import KnownProof, request_of
+from computefarm.workers.recompute.kernels.pos1_known import KNOWN, KnownProof, request_of
 
 from computefarm.worker_api.kernel import Context, DeadlinePassed, answer
+
+from . import green_reaper
 
 DATA = json.loads((Path(__file__).parents[2] / "data" / "chia_mainnet_proofs.json").read_text())
 KEYS = ("plot_id", "challenge", "proof", "quality")
@@ -81,6 +83,36 @@ def test_qualities(kernel: ChiaPos1, context: Context, level: int, sibling: bool
 
         assert result.status == "ok", result
         assert known.quality in result.values.get("qualities", [result.values["quality"]])
+
+
+@pytest.mark.parametrize(
+    "xs",
+    [(348617935, 348831886, 482140333, 1530820579), (1830421226, 782002991, 666096806, 666742535)],
+    ids=["first two", "last two"],
+)
+def test_two_x_of_one_bucket_are_found_where_green_reaper_loses_them(
+    kernel: ChiaPos1, context: Context, xs: tuple[int, ...]
+) -> None:
+    """At C5 two of these x keep the same bits, and then a line point can be read in two ways."""
+    d = 20
+    a, b, c, e = (x >> d for x in xs)
+    point = plain.line_point(plain.line_point(a, b), plain.line_point(c, e))
+    raw = {**request_of(PROOFS[0], d), "plot_id": KNOWN.plot_id, "challenge": KNOWN.challenge}
+    raw |= {"op": "quality", "form": "t2lp", "data": [point]}
+
+    result = answer(kernel, raw, context)
+
+    assert (a == b) != (c == e)
+    assert plain.top_f(KNOWN.plot_id, 32, xs) is not None, (
+        "the four match: they are part of some plots' proofs"
+    )
+    assert result.status == "ok", result
+    assert list(result.values["xs"]) == list(xs)
+    if green_reaper.library() is None:
+        pytest.skip("ours is right; what Green Reaper says needs the chiapos wheel")
+    reaper = green_reaper.GreenReaper(5)
+    assert reaper.quality(KNOWN.plot_id, KNOWN.challenge, [point]) is None
+    reaper.close()
 
 
 def test_parts_merge_to_the_same_answer(kernel: ChiaPos1, context: Context) -> None:
