@@ -29,8 +29,8 @@ from .pipeline import in_order
 from .requests import Answer, Kernels, answer_of
 
 PLUGIN = "recompute"
-WARM_S = 180.0
-"""Compiling for the first time takes half a minute on an idle machine."""
+WARM_S = 600.0
+"""Compiling for the first time takes half a minute on an idle machine, minutes on a busy one."""
 
 PATIENCE_S = 4.0
 LOOK_S = 0.1
