@@ -37,6 +37,8 @@ QUEUED_BYTES = 256 * 1024 * 1024
 
 DESERTED = "no worker answers requests there now"
 
+GOOD = frozenset({"ok", "no_proof"})
+
 AGAIN = frozenset({"error", "busy"})
 """Statuses that another worker may do better than."""
 
@@ -381,10 +383,13 @@ class Volatile:
             where, hostname = f"{where}/{reply.worker}"[:255], reply.hostname
             tries += max(0, reply.attempts - 1)
         for asker in ticket.askers:
+            late = reply.status in GOOD and now > asker.until
             answer = msgspec.structs.replace(
                 reply,
                 number=asker.number,
-                reason=reason,
+                status="deadline" if late else reply.status,
+                values=b"" if late else reply.values,
+                reason=f"answered {(now - asker.until) * 1000:.0f} ms too late" if late else reason,
                 queue_ms=reply.queue_ms + waited_ms,
                 worker=where,
                 hostname=hostname,
