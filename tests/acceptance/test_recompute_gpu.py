@@ -65,6 +65,19 @@ class OnGpu:
 '''
 
 
+DODO = """
+from computefarm import needs
+
+def task_search():
+    return {
+        "actions": [["cf-recompute", "batch", "tasks.jsonl", "results.jsonl"]],
+        "file_dep": ["tasks.jsonl"],
+        "targets": ["results.jsonl"],
+        "meta": needs("recompute", tags={"variant": "gpu"}),
+    }
+"""
+
+
 class Lender:
     """A server of three slots on a machine with a simulated GPU."""
 
@@ -158,6 +171,13 @@ def test_a_gpu_is_lent_named_shared_by_memory_and_withdrawn_when_it_fails(
     assert too_large["status"] == "error"
     assert "has 2.8 GiB on its GPU, the request needs 4.9 GiB" in too_large["reason"]
 
+    # A task that asks for the variant computes there too.
+    (lender.folder / "dodo.py").write_text(DODO)
+    (lender.folder / "tasks.jsonl").write_text(json.dumps({**search, "device": "gpu"}) + "\n")
+    lender.machine.majordomo("run", cwd=lender.folder)
+    in_task = json.loads((lender.folder / "results.jsonl").read_text())
+    assert (in_task["numbers"], in_task["device"]) == (on_gpu["numbers"], SIMULATOR)
+
     # Every device has its figures.
     (server,) = lender.status()["requests"]["servers"]
     cpu, gpu = server["devices"]
@@ -182,6 +202,30 @@ def test_a_gpu_is_lent_named_shared_by_memory_and_withdrawn_when_it_fails(
     assert refused["status"] == "error"
     assert "no worker can do this: lender computes on cpu, not on gpu" in refused["reason"]
     assert (answered["status"], answered["device"]) == ("ok", "cpu")
+
+
+def test_a_real_gpu_answers_as_a_core_does_and_sooner(tmp_path: Path, kernel_cache: Path) -> None:
+    lender = Lender(tmp_path, kernel_cache, "hash.search,mc.sum")
+    found = lender.machine.call("cf-recompute", "devices", "--brief", cwd=tmp_path)
+    if found.returncode != 0:
+        pytest.skip(f"NOT TESTED on a GPU: {found.stderr.strip()}")
+    try:
+        lender.start()
+        large = (
+            {"kernel": "hash.search", "count": 1 << 24, "bits": 20},
+            {"kernel": "mc.sum", "seed": 7, "blocks": 1 << 24},
+        )
+        for raw in large:
+            on_gpu, on_cpu = (lender.run({**raw, "device": device})[0] for device in ("gpu", "cpu"))
+            assert on_gpu["device"].startswith("cuda:"), on_gpu
+            facts = ("device", "cpu_ms", "wall_ms", "queue_ms", "worker", "attempts")
+            assert {**on_gpu, **{name: on_cpu[name] for name in facts}} == on_cpu
+            print(
+                f"{raw['kernel']}: {on_cpu['wall_ms'] / on_gpu['wall_ms']:.0f} times one core of this machine"
+            )
+            assert on_gpu["wall_ms"] < on_cpu["wall_ms"]
+    finally:
+        lender.machine.stop()
 
 
 def test_without_a_gpu_the_same_is_offered_on_the_cpu_and_said_in_one_line(
