@@ -57,7 +57,8 @@ class Allowance:
 class _Waiting(msgspec.Struct):
     """What waits of one stream."""
 
-    pieces: deque[Piece] = msgspec.field(default_factory=deque)
+    pieces: deque[tuple[Piece, int]] = msgspec.field(default_factory=deque)
+    """Each with its lines: counting them is what costs most here."""
     size: int = 0
     sent: int = 0
     gap: int = 0
@@ -80,25 +81,24 @@ class Flow:
         self.dropped = 0
         """Lines left out so far."""
 
-    def put(self, piece: Piece, now: float) -> None:
-        """Let a piece wait; the oldest of its stream goes when there is too much."""
+    def put(self, piece: Piece, now: float, lines: int | None = None) -> None:
+        """Let a piece of so many lines wait; the oldest of its stream goes when there is too much."""
         waiting = self._streams.get(piece.stream)
         if waiting is None:
             waiting = self._streams[piece.stream] = _Waiting()
         if not self.size:
             self.since = now
         size = len(piece.text)
-        waiting.pieces.append(piece)
+        waiting.pieces.append((piece, lines_of(piece.text) if lines is None else lines))
         waiting.size += size
         self.size += size
         while waiting.size > TAIL:
-            gone = waiting.pieces.popleft()
+            gone, count = waiting.pieces.popleft()
             waiting.size -= len(gone.text)
             self.size -= len(gone.text)
-            lines = lines_of(gone.text)
-            waiting.gap += lines
+            waiting.gap += count
             waiting.after = gone
-            self.dropped += lines
+            self.dropped += count
 
     def urgent(self) -> bool:
         """Return whether some of it may be sent whatever the allowance says."""
@@ -112,11 +112,11 @@ class Flow:
             following = [waiting for waiting in self._streams.values() if waiting.pieces]
             if not following:
                 break
-            waiting = min(following, key=lambda waiting: waiting.pieces[0].seq)
+            waiting = min(following, key=lambda waiting: waiting.pieces[0][0].seq)
             if waiting.after is not None:
                 taken.append(_gap(waiting.after, waiting.gap, where))
                 waiting.gap, waiting.after = 0, None
-            piece = waiting.pieces.popleft()
+            piece, _ = waiting.pieces.popleft()
             length = len(piece.text)
             waiting.size -= length
             waiting.sent += length

@@ -90,7 +90,8 @@ class Printing:
     def _piece(self, execution: Execution, stream: int, text: str) -> None:
         piece = Piece(stream, self._wall(), text, execution.seq, execution.lines)
         execution.seq += 1
-        execution.lines += lines_of(text)
+        lines = lines_of(text)
+        execution.lines += lines
         if execution.log is None:
             execution.log = BoundedLog()
             execution.flow = Flow()
@@ -100,7 +101,7 @@ class Printing:
         if self._spill is not None:
             self._spill.take(execution, text)
         now = self._clock()
-        flow.put(piece, now)
+        flow.put(piece, now, lines)
         self._talking[execution.ticket] = execution
         if flow.size >= OUTPUT_BYTES and now >= execution.held_until:
             self._send_some(execution, flow, now)

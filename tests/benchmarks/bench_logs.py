@@ -5,17 +5,20 @@
 A TaskManager and a worker with two slots on loopback. In one slot no-op tasks run one after the other, first
 alone, then beside a task that prints MEGABYTES; meanwhile a viewer asks the manager for its status on a
 control connection of its own. Prints latencies, lines a second, and what manager and worker take in memory and
-processor time. Nothing here asserts a time.
+processor time; "the machine" is what a byte takes to another process and back meanwhile, the farm aside.
+Nothing here asserts a time.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -32,31 +35,62 @@ sys.path.insert(0, str(Path(__file__).parent))
 LINE = "a line of some forty-odd characters, as most"
 
 
+PING_S = 0.005
+"""Between two questions."""
+
+
 class Pings:
-    """Asks the manager for its status, over and over."""
+    """A process of its own that asks the manager for its status over and over, or only the machine for its turn.
 
-    def __init__(self, home: Home) -> None:
-        viewer = connect(home=home, settings=load_settings({}, {}, home), session="ping")
-        assert viewer is not None
-        self._viewer = viewer
-        self._end = threading.Event()
-        self.times: list[float] = []
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
+    In this process it would wait for the thread that takes the lines.
+    """
 
-    def _work(self) -> None:
-        while not self._end.is_set():
-            before = time.perf_counter()
-            self._viewer.status()
-            self.times.append(time.perf_counter() - before)
-            self._end.wait(0.005)
+    def __init__(self, home: Home | None) -> None:
+        """Without a home, a byte is sent to another process and back: what any program waits for here."""
+        asked = [] if home is None else [str(home.state)]
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--ping", *asked],
+            env={**os.environ, **({} if home is None else {"CF_HOME": str(home.state.parent)})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
 
     def close(self) -> list[float]:
         """Return what was measured."""
-        self._end.set()
-        self._thread.join()
-        self._viewer.close()
-        return self.times
+        said, _ = self._process.communicate("", 60)
+        return [float(word) for word in said.split()]
+
+
+def ping(of_manager: bool) -> None:
+    """Measure until stdin is closed, and print all times."""
+    if of_manager:
+        home = Home.find(os.environ)
+        viewer = connect(home=home, settings=load_settings({}, {}, home), session="ping")
+        assert viewer is not None
+        ask: Callable[[], object] = viewer.status
+    else:
+        echo = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        there, back = echo.stdin, echo.stdout
+
+        def ask() -> object:
+            there.write(b".")
+            return back.read(1)
+
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    ask()
+    print("asking", flush=True)
+    times: list[float] = []
+    while not ended.wait(PING_S):
+        before = time.perf_counter()
+        ask()
+        times.append(time.perf_counter() - before)
+    print(*times, flush=True)
 
 
 class Client:
@@ -136,9 +170,18 @@ def measure(megabytes: int = 2000) -> None:
     """Print the table."""
     from bench_farm import Farm
 
+    class Usual(Farm):
+        """A farm whose worker is as nice to its machine as workers are."""
+
+        def _start(self, *command: str) -> subprocess.Popen[bytes]:
+            words = list(command)
+            if "--nice" in words:
+                del words[words.index("--nice") : words.index("--nice") + 2]
+            return super()._start(*words)
+
     with tempfile.TemporaryDirectory(prefix="cf-bench-") as name:
         folder = Path(name)
-        farm = Farm(folder)
+        farm = Usual(folder)
         try:
             home = Home.find(farm.env)
             client = Client(
@@ -146,21 +189,23 @@ def measure(megabytes: int = 2000) -> None:
                 folder,
             )
             client.no_ops(until=time.monotonic() + 1)
-            pings = Pings(home)
+            pings, machine = Pings(home), Pings(None)
             alone = client.no_ops(until=time.monotonic() + 4)
             print(f"alone:      no-op task  {spread(alone)}")
             print(f"            status      {spread(pings.close())}")
+            print(f"            the machine {spread(machine.close())}")
             ours = {
                 "taskmanager": psutil.Process(farm.manager.pid),
                 "worker": psutil.Process(farm.worker.pid),
             }
             before = {name: cpu(process) for name, process in ours.items()}
-            pings, began = Pings(home), time.monotonic()
+            pings, machine, began = Pings(home), Pings(None), time.monotonic()
             flood = client.submit(f"yes '{LINE}' | head -c {megabytes * 1_000_000}")
             beside = client.no_ops(beside=flood)
             took = time.monotonic() - began
             print(f"in a flood: no-op task  {spread(beside)}")
             print(f"            status      {spread(pings.close())}")
+            print(f"            the machine {spread(machine.close())}")
             printed = megabytes * 1_000_000 // (len(LINE) + 1)
             log = home.state / "farm-logs" / "default" / "farm.jsonl"
             time.sleep(1.0)
@@ -179,5 +224,8 @@ def measure(megabytes: int = 2000) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ping"]:
+        ping(len(sys.argv) > 2)
+        os._exit(0)
     measure(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
     os._exit(0)
