@@ -10,8 +10,6 @@ it and asks again. What waits is bounded: a client that sends more is told `busy
 
 from __future__ import annotations
 
-import heapq
-
 import msgspec
 
 from computefarm.messages import Heartbeat, Reply, Request, ServerStatus, Withdraw
@@ -19,6 +17,7 @@ from computefarm.messages import Heartbeat, Reply, Request, ServerStatus, Withdr
 from .commands import PeerId
 from .state import Peer
 from .tables import Tables
+from .volatile_book import Asker, Book, Identity, Need, Ticket
 from .volatile_servers import CAPABILITY, Pending, Server, answers, choose, mismatch
 
 FAILOVERS = 2
@@ -43,91 +42,40 @@ AGAIN = frozenset({"error", "busy"})
 """Statuses that another worker may do better than."""
 
 
-class Asker(msgspec.Struct, frozen=True):
-    """Who waits for an answer, under which number, and until when."""
-
-    peer: PeerId
-    number: int
-    until: float
-    passed_on: bool = False
-    """It is a manager, and may have others to ask."""
-
-
-class Ticket(msgspec.Struct, eq=False):
-    """One computation, for one or more askers."""
-
-    key: int
-    request: Request
-    queued_at: float
-    askers: list[Asker]
-    tried: list[str] = []
-    """Workers that it was given to, in order."""
-    troubles: list[str] = []
-    """What became of that, in words."""
-    given_at: float = 0.0
-    worker: str = ""
-    """Who has it; empty while it waits."""
-    turn: float = 0.0
-    """Its place in the queue: clients take turns."""
-    same: tuple[object, ...] = ()
-    """What equal requests have in common."""
-
-    @property
-    def about(self) -> str:
-        """Return what it asks, for people."""
-        sizes = (f"{name}={value}" for name, value in self.request.sizes)
-        return " ".join((self.request.kernel, *sizes))[:255]
-
-    @property
-    def until(self) -> float:
-        """Return when nobody waits for it any more."""
-        return max(asker.until for asker in self.askers)
-
-
 class Volatile:
     """The requests of one manager. `settle` is called whenever something has changed."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._tickets: dict[int, Ticket] = {}
-        self._waiting: dict[tuple[object, ...], list[tuple[float, int]]] = {}
-        """By what a worker must have: heaps of turn and ticket."""
-        self._same: dict[tuple[object, ...], int] = {}
-        self._asked: dict[tuple[PeerId, int], int] = {}
-        self._each: dict[PeerId, int] = {}
-        self._turns: dict[PeerId, float] = {}
-        self._turn = 0.0
+        self._book = Book()
         self._servers: dict[str, Server] = {}
-        self._due: list[tuple[float, int]] = []
-        """When a ticket's first asker has waited long enough."""
-        self._counter = 0
         self._passes_on = False
         """There is an upstream."""
-        self._bytes = 0
-        self.queued = 0
+
+    @property
+    def queued(self) -> int:
+        """Return how many requests wait for a worker."""
+        return self._book.queued
 
     # --- what comes in --------------------------------------------------------------------------------
 
     def request(self, peer: Peer, request: Request, now: float) -> None:
         """Take a request in, join it with an equal one, or refuse it."""
-        if (peer.peer, request.number) in self._asked:
+        book = self._book
+        if (peer.peer, request.number) in book.asked:
             return  # said again on a new connection
         self._meet()
-        until = now + min(max(0.0, request.budget_s), 86_400.0)
-        asker = Asker(peer.peer, request.number, until, bool(request.path))
         same = self._identity(request)
-        key = self._same.get(same)
-        if key is None:
+        ticket = book.equal(same)
+        if ticket is None:
             refused = self._refusal(peer.peer, request, now)
             if refused is not None:
                 self._tables.say(peer.peer, refused, now)
                 return
-            key = self._enter(peer.peer, request, asker, same, now)
-        else:
-            self._tickets[key].askers.append(asker)
-        self._asked[peer.peer, request.number] = key
-        self._each[peer.peer] = self._each.get(peer.peer, 0) + 1
-        heapq.heappush(self._due, (until + GRACE_S, key))
+            ticket = book.enter(request, peer.peer, same, now)
+        until = now + min(max(0.0, request.budget_s), 86_400.0)
+        asker = Asker(peer.peer, request.number, until, bool(request.path))
+        book.join(ticket, asker, until + GRACE_S)
 
     def reply(self, peer: Peer, reply: Reply, now: float) -> None:
         """Pass a worker's answer on, or ask another worker."""
@@ -144,7 +92,7 @@ class Volatile:
         )
         if good:
             server.took(now - pending.since)
-        ticket = self._tickets.get(pending.ticket)
+        ticket = self._book.tickets.get(pending.ticket)
         if ticket is None:
             return
         ours = ticket.worker == server.worker.name
@@ -153,7 +101,7 @@ class Volatile:
         if reply.status in AGAIN and self._again(ticket, server, reply.reason or reply.status, now):
             return
         if reply.status == "deadline" and now < ticket.until:
-            self._requeue(ticket)  # somebody with more time has joined since it was sent
+            self._book.queue(ticket)  # somebody with more time has joined since it was sent
             return
         self._answer(ticket, reply, server, now)
 
@@ -172,7 +120,7 @@ class Volatile:
 
     def settle(self, now: float) -> None:
         """Notice who came, went or fell silent, and place what can be placed."""
-        if not self._tickets and not any(one.pending or one.silent for one in self._servers.values()):
+        if not self._book.tickets and not any(one.pending or one.silent for one in self._servers.values()):
             return
         self._meet()
         self._review(now)
@@ -183,19 +131,16 @@ class Volatile:
 
     def tick(self, now: float) -> None:
         """Answer what is late, and forget what clients that are gone have asked."""
-        for peer, number in [name for name in self._asked if name[0] not in self._tables.peers]:
+        here = self._tables.peers
+        for peer, number in [name for name in self._book.asked if name[0] not in here]:
             self._leave(peer, number, now)
-        while self._due and self._due[0][0] <= now:
-            _, key = heapq.heappop(self._due)
-            ticket = self._tickets.get(key)
-            if ticket is not None:
-                self._late(ticket, now)
-        for name in [name for name in self._turns if name not in self._tables.peers]:
-            del self._turns[name]
+        for ticket in self._book.overdue(now):
+            self._late(ticket, now)
+        self._book.forget_turns(here)
 
     def next_deadline(self) -> float | None:
         """Return when to call `tick`."""
-        deadline = self._due[0][0] if self._due else None
+        deadline = self._book.next_due()
         for server in self._servers.values():
             if server.pending and not server.silent:
                 known = self._tables.peers.get(server.peer)
@@ -212,7 +157,7 @@ class Volatile:
 
     # --- tickets --------------------------------------------------------------------------------------
 
-    def _identity(self, request: Request) -> tuple[object, ...]:
+    def _identity(self, request: Request) -> Identity:
         """Return what equal requests have in common.
 
         Where requests are passed on, those that came another way are not equal: two managers that pass on
@@ -222,11 +167,11 @@ class Volatile:
         return request.kernel, request.version, request.device, request.body, path
 
     def _refusal(self, peer: PeerId, request: Request, now: float) -> Reply | None:
-        number, count = request.number, len(self._tickets)
-        if self._each.get(peer, 0) >= QUEUED_EACH:
+        book, number, count = self._book, request.number, len(self._book.tickets)
+        if book.each.get(peer, 0) >= QUEUED_EACH:
             text = f"{QUEUED_EACH} requests of this client wait already; ask again when some are answered"
             return Reply(number, "busy", text, attempts=0)
-        if count >= QUEUED or self._bytes + len(request.body) > QUEUED_BYTES:
+        if count >= QUEUED or book.bytes + len(request.body) > QUEUED_BYTES:
             return Reply(number, "busy", f"{count} requests wait already; ask again later", attempts=0)
         if request.path and self._deserted:
             return Reply(number, "busy", DESERTED, attempts=0)
@@ -246,67 +191,17 @@ class Volatile:
         told = "; ".join(f"{name} {reason}" for reason, name in list(reasons.items())[:3])
         return f"no worker can do this: {told}"
 
-    def _enter(
-        self, peer: PeerId, request: Request, asker: Asker, same: tuple[object, ...], now: float
-    ) -> int:
-        self._counter += 1
-        key = self._counter
-        turn = max(self._turn, self._turns.get(peer, 0.0)) + 1.0
-        self._turns[peer] = turn
-        ticket = Ticket(key, request, now, [asker], turn=turn, same=same)
-        self._tickets[key] = ticket
-        self._same[same] = key
-        self._bytes += len(request.body)
-        self._queue(ticket)
-        return key
-
-    def _queue(self, ticket: Ticket) -> None:
-        ticket.worker = ""
-        request = ticket.request
-        need = (request.kernel, request.version, request.device, request.memory, request.sizes, request.vram)
-        heapq.heappush(self._waiting.setdefault(need, []), (ticket.turn, ticket.key))
-        self.queued += 1
-
-    def _requeue(self, ticket: Ticket) -> None:
-        """Back to where it was in the queue, which is the front by now."""
-        self._queue(ticket)
-
-    def _forget(self, ticket: Ticket) -> None:
-        del self._tickets[ticket.key]
-        self._same.pop(ticket.same, None)
-        self._bytes -= len(ticket.request.body)
-        if not ticket.worker:
-            self.queued -= 1  # its entry in the heap is skipped when it comes up
-        for asker in ticket.askers:
-            self._unask(asker)
-
-    def _unask(self, asker: Asker) -> None:
-        self._asked.pop((asker.peer, asker.number), None)
-        left = self._each.get(asker.peer, 0) - 1
-        if left > 0:
-            self._each[asker.peer] = left
-        else:
-            self._each.pop(asker.peer, None)
-
     def _leave(self, peer: PeerId, number: int, now: float) -> None:
-        key = self._asked.get((peer, number))
-        if key is None:
-            return
-        ticket = self._tickets[key]
-        gone = [asker for asker in ticket.askers if (asker.peer, asker.number) == (peer, number)]
-        ticket.askers = [asker for asker in ticket.askers if asker not in gone]
-        for asker in gone:
-            self._unask(asker)
-        if not ticket.askers:
-            self._call_back(ticket, now)
-            self._forget(ticket)
+        deserted = self._book.leave(peer, number)
+        if deserted is not None:
+            self._call_back(deserted, now)
+            self._book.forget(deserted)
 
     def _late(self, ticket: Ticket, now: float) -> None:
         """Tell those whose time is over."""
         over = [asker for asker in ticket.askers if asker.until + GRACE_S <= now]
-        ticket.askers = [asker for asker in ticket.askers if asker not in over]
+        self._book.drop(ticket, over)
         for asker in over:
-            self._unask(asker)
             waited_ms = (now - ticket.queued_at) * 1000.0
             reply = Reply(
                 asker.number,
@@ -319,7 +214,7 @@ class Volatile:
             self._tables.say(asker.peer, reply, now)
         if over and not ticket.askers:
             self._call_back(ticket, now)
-            self._forget(ticket)
+            self._book.forget(ticket)
 
     def _story(self, ticket: Ticket, now: float) -> str:
         """Return what became of a ticket, for people."""
@@ -341,16 +236,15 @@ class Volatile:
 
     def _send_back(self, now: float) -> None:
         """Have other managers ask somebody else than us, who can only wait."""
-        for ticket in [ticket for ticket in self._tickets.values() if not ticket.worker]:
+        for ticket in [ticket for ticket in self._book.tickets.values() if not ticket.worker]:
             back = [asker for asker in ticket.askers if asker.passed_on]
-            ticket.askers = [asker for asker in ticket.askers if not asker.passed_on]
+            self._book.drop(ticket, back)
             for asker in back:
-                self._unask(asker)
                 tries = len(ticket.tried)
                 reply = Reply(asker.number, "busy", DESERTED, attempts=tries, about=ticket.about)
                 self._tables.say(asker.peer, reply, now)
             if not ticket.askers:
-                self._forget(ticket)
+                self._book.forget(ticket)
 
     def _held(self) -> str:
         """Say why no worker takes anything now, when that is so."""
@@ -398,7 +292,7 @@ class Volatile:
                 about=ticket.about,
             )
             self._tables.say(asker.peer, answer, now)
-        self._forget(ticket)
+        self._book.forget(ticket)
 
     def _again(self, ticket: Ticket, server: Server, trouble: str, now: float) -> bool:
         """Give a ticket to somebody else, unless that was done often enough; return whether it was."""
@@ -409,7 +303,7 @@ class Volatile:
         gone = not server.worker.peer or server.silent or bool(server.worker.held)
         if not fresh and not gone:
             return False
-        self._requeue(ticket)
+        self._book.queue(ticket)
         return True
 
     # --- workers --------------------------------------------------------------------------------------
@@ -449,7 +343,7 @@ class Volatile:
         if silent and not server.silent:
             server.silent = True
             for number, one in server.pending.items():
-                ticket = self._tickets.get(one.ticket)
+                ticket = self._book.tickets.get(one.ticket)
                 if ticket is not None and ticket.worker == server.worker.name and not one.abandoned:
                     one.abandoned = True
                     self._hand_on(ticket, server, f"silent for {now - heard:.1f} s", number, now)
@@ -464,7 +358,7 @@ class Volatile:
     def _lost(self, server: Server, trouble: str, now: float) -> None:
         lost, server.pending, server.silent = server.pending, {}, False
         for number, one in lost.items():
-            ticket = self._tickets.get(one.ticket)
+            ticket = self._book.tickets.get(one.ticket)
             if ticket is not None and ticket.worker == server.worker.name:
                 server.failed += 1
                 self._hand_on(ticket, server, trouble, number, now)
@@ -478,37 +372,17 @@ class Volatile:
 
     def _place(self, now: float) -> None:
         """Give what waits to workers with room, the earliest turn first."""
-        blocked: set[tuple[object, ...]] = set()
-        while True:
-            best: tuple[float, int] | None = None
-            for need, heap in list(self._waiting.items()):
-                while heap and not self._waits(heap[0][1]):
-                    heapq.heappop(heap)
-                if not heap:
-                    del self._waiting[need]
-                elif need not in blocked and (best is None or heap[0] < best):
-                    best, chosen = heap[0], need
-            if best is None:
-                return
-            ticket = self._tickets[best[1]]
+        blocked: set[Need] = set()
+        while (found := self._book.first(blocked)) is not None:
+            need, ticket = found
             server, _ = choose(ticket.request, self._servers.values(), ticket.tried, now)
             if server is None:
-                blocked.add(chosen)
-                continue
-            heapq.heappop(self._waiting[chosen])
-            self._give(ticket, server, now)
+                blocked.add(need)
+            else:
+                self._give(need, ticket, server, now)
 
-    def _waits(self, key: int) -> bool:
-        ticket = self._tickets.get(key)
-        return ticket is not None and not ticket.worker
-
-    def _give(self, ticket: Ticket, server: Server, now: float) -> None:
-        self.queued -= 1
-        self._counter += 1
-        number = self._counter
-        ticket.worker, ticket.given_at = server.worker.name, now
-        ticket.tried.append(server.worker.name)
-        self._turn = max(self._turn, ticket.turn)
+    def _give(self, need: Need, ticket: Ticket, server: Server, now: float) -> None:
+        number = self._book.give(need, ticket, server.worker.name, now)
         server.given += 1.0 / server.worker.weight
         server.pending[number] = Pending(ticket.key, ticket.request.memory, now, ticket.until)
         sent = msgspec.structs.replace(

@@ -30,10 +30,11 @@ from computefarm.transport.peer_end import PeerEnd
 from computefarm.worker_api.kernel import KernelError
 
 from .balance import Balance, Standing
+from .calls import Call
 from .hosts import origin_of, parse_hosts, servers
 from .pipeline import in_order
 from .requests import Answer, Kernels, answer_of
-from .service import Call, RecomputeService
+from .service import RecomputeService
 
 CLOSE_S = 5.0
 

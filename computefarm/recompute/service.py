@@ -29,6 +29,7 @@ from computefarm.transport.mailbox import Mailbox
 from computefarm.transport.peer_end import LinkEvent, LinkState, PeerEnd
 
 from .balance import FAILOVERS, Balance, Standing
+from .calls import Call, Server, common_error
 
 GRACE_S = 0.5
 """After its deadline: the server's own word on what happened is on its way."""
@@ -36,40 +37,8 @@ GRACE_S = 0.5
 ASKS = 4
 """How often a server with requests in hand is asked whether it lives, before it is given up."""
 
-DIALLED = "it is being dialled"
-
 FOR_GOOD = ("role", "key", "version")
 """Codes of those who will not have us, however often we come."""
-
-
-class Call(msgspec.Struct, eq=False):
-    """One request, until it has its answer."""
-
-    request: Request
-    """Its number and its budget are filled in when it is sent."""
-    deadline_s: float
-    then: Callable[[Reply], None]
-    """Called once, on the loop's thread; the reply's `attempts` counts all servers' workers."""
-    until: float = 0.0
-    number: int = 0
-    host: str = ""
-    """Who has it; empty while it waits."""
-    tried: list[str] = []
-    troubles: list[str] = []
-    ended: bool = False
-
-
-class _Server(msgspec.Struct, eq=False):
-    standing: Standing
-    link: Link
-    heard_at: float
-    said_at: float
-    asked_at: float
-    heartbeat_s: float = 2.0
-    calls: dict[int, Call] = {}
-    error: FarmError | None = None
-    met: bool = False
-    pools: tuple[Pool, ...] = ()
 
 
 class RecomputeService:
@@ -99,7 +68,7 @@ class RecomputeService:
         self._patience_s = connect_s if patience_s is None else patience_s
         self._changed = changed
         self._mail: Mailbox[Call | Callable[[], None]] = Mailbox()
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, Server] = {}
         self._queue: deque[Call] = deque()
         self._due: list[tuple[float, int, Call]] = []
         """When somebody has waited long enough; those that have ended are skipped."""
@@ -193,7 +162,7 @@ class RecomputeService:
             message=lambda message: self._heard(server, message),
             down=lambda event: self._down(server, event),
         )
-        server = _Server(standing, link, now, now, now)
+        server = Server(standing, link, now, now, now)
         self._servers[standing.name] = server
         link.attach(loop)
 
@@ -301,7 +270,8 @@ class RecomputeService:
 
     def _nobody(self, now: float) -> None:
         """Nobody can be asked: wait a little for connections that are being made, then say so."""
-        if now < self._lonely_at + self._patience_s and any(map(self._awaited, self._servers.values())):
+        awaited = any(server.awaited for server in self._servers.values())
+        if awaited and now < self._lonely_at + self._patience_s:
             return
         told = "; ".join(f"{name}: {self._state(server)}" for name, server in self._servers.items())
         while self._queue:
@@ -311,27 +281,12 @@ class RecomputeService:
                 reason += f" (before that: {'; '.join(call.troubles)})"
             self._end(call, Reply(0, "error", reason, attempts=0))
 
-    @staticmethod
-    def _awaited(server: _Server) -> bool:
-        """Return whether a server may be there in a moment: it is being dialled, or was there just now."""
-        if server.standing.up:
-            return False
-        return server.error is None or (server.met and not isinstance(server.error, Refused))
-
-    def _state(self, server: _Server) -> str:
-        if server.error is not None:
-            return str(server.error).splitlines()[0]
-        if not server.standing.trouble and self._clock() < self._lonely_at + self._connect_s:
-            return DIALLED
-        return server.standing.trouble or f"no answer within {self._connect_s * 1000:.0f} ms"
+    def _state(self, server: Server) -> str:
+        return server.state(self._connect_s, new=self._clock() < self._lonely_at + self._connect_s)
 
     def error(self) -> FarmError | None:
         """Return why no server can be used at all, when that is so."""
-        errors = [server.error for server in self._servers.values()]
-        if any(error is None for error in errors):
-            return None
-        refused = next((error for error in errors if isinstance(error, Refused)), None)
-        return refused or next((error for error in errors if isinstance(error, Unreachable)), None)
+        return common_error(server.error for server in self._servers.values())
 
     def _expire(self, now: float) -> None:
         while self._due and (self._due[0][0] <= now or self._due[0][2].ended):
@@ -355,7 +310,7 @@ class RecomputeService:
             reason = f"no answer within {waited_ms:.0f} ms: {'; '.join(told)}"
             self._end(call, Reply(0, "deadline", reason, attempts=len(call.tried)))
 
-    def _release(self, server: _Server, call: Call) -> None:
+    def _release(self, server: Server, call: Call) -> None:
         del server.calls[call.number]
         call.host = ""
         server.standing.pending -= 1
@@ -377,14 +332,14 @@ class RecomputeService:
 
     # --- servers --------------------------------------------------------------------------------------
 
-    def _say(self, server: _Server, message: Heartbeat | Goodbye | Withdraw, now: float) -> None:
+    def _say(self, server: Server, message: Heartbeat | Goodbye | Withdraw, now: float) -> None:
         server.link.say(message)
         server.said_at = now
 
-    def _ask_at(self, server: _Server) -> float:
+    def _ask_at(self, server: Server) -> float:
         return max(server.heard_at, server.asked_at) + self._connect_s / ASKS
 
-    def _heard(self, server: _Server, message: FromManager) -> None:
+    def _heard(self, server: Server, message: FromManager) -> None:
         now = self._clock()
         server.heard_at = now
         match message:
@@ -407,7 +362,7 @@ class RecomputeService:
                 server.link.reconnect_later()
         self._send(now)
 
-    def _replied(self, server: _Server, reply: Reply, now: float) -> None:
+    def _replied(self, server: Server, reply: Reply, now: float) -> None:
         call = server.calls.get(reply.number)
         if call is None:
             return
@@ -416,7 +371,7 @@ class RecomputeService:
         if not (again and self._again(call, server.standing.name, reply.reason or reply.status, now)):
             self._end(call, reply)
 
-    def _down(self, server: _Server, event: LinkEvent) -> None:
+    def _down(self, server: Server, event: LinkEvent) -> None:
         now = self._clock()
         server.standing.up = False
         server.error = link_error(event)
@@ -426,13 +381,13 @@ class RecomputeService:
             self._nobody(now)
         self._send(now)
 
-    def _fallen_silent(self, server: _Server, now: float) -> None:
+    def _fallen_silent(self, server: Server, now: float) -> None:
         """Give its requests to others, and dial anew: who answers that is there again."""
         server.standing.up = False
         self._give_up(server, f"silent for {now - server.heard_at:.1f} s", now, out=True)
         server.link.reconnect()
 
-    def _give_up(self, server: _Server, trouble: str, now: float, *, out: bool) -> None:
+    def _give_up(self, server: Server, trouble: str, now: float, *, out: bool) -> None:
         """Give what a server has in hand to others."""
         server.standing.trouble = trouble
         if out:

@@ -51,8 +51,9 @@ from computefarm.transport.keys import PublicKey, fingerprint
 from computefarm.transport.peer_end import PeerEnd
 
 from .balance import Balance, Standing
+from .calls import DIALLED, Call
 from .hosts import HostEntry, access_of, parse_hosts
-from .service import DIALLED, Call, RecomputeService
+from .service import RecomputeService
 
 BEAT_S = 0.3
 """With requests in hand an upstream that lives says so this often: others would get them else."""

@@ -115,25 +115,24 @@ class AnsweringManager(ManagerNode):
 
 def check_requests(volatile: Volatile) -> None:
     """Raise when the tables of requests contradict each other."""
-    tickets = volatile._tickets.values()
+    book = volatile._book
+    tickets = book.tickets.values()
     asked = {(a.peer, a.number): t.key for t in tickets for a in t.askers}
-    waiting = {key for heap in volatile._waiting.values() for _, key in heap}
+    waiting = {key for heap in book.waiting.values() for _, key in heap}
     given = {
         (one.ticket, server.worker.name)
         for server in volatile._servers.values()
         for one in server.pending.values()
         if not one.abandoned
     }
-    lost = [t.key for t in tickets if t.worker and (t.key, t.worker) not in given]
-    each = Counter(peer for peer, _ in asked)
     for name, holds in {
-        "asked": asked == volatile._asked,
-        "each": each == Counter(volatile._each),
-        "queued": volatile.queued == sum(not t.worker for t in tickets),
+        "asked": asked == book.asked,
+        "each": Counter(peer for peer, _ in asked) == Counter(book.each),
+        "queued": book.queued == sum(not t.worker for t in tickets),
         "waiting": {t.key for t in tickets if not t.worker} <= waiting,
-        "given": not lost,
-        "same": sorted(volatile._same.values()) == sorted(volatile._tickets),
-        "bytes": volatile._bytes == sum(len(t.request.body) for t in tickets),
+        "given": all((t.key, t.worker) in given for t in tickets if t.worker),
+        "same": sorted(book.same.values()) == sorted(book.tickets),
+        "bytes": book.bytes == sum(len(t.request.body) for t in tickets),
     }.items():
         if not holds:
             raise Violation(f"the manager's books of its requests are wrong: {name}")
@@ -422,13 +421,14 @@ class RequestWorld(World):
 
     def owed(self) -> dict[str, object]:
         volatile = self.manager.core._volatile
+        book = volatile._book
         held = {
-            "tickets": volatile._tickets,
-            "same": volatile._same,
-            "asked": volatile._asked,
-            "each": volatile._each,
-            "queued": volatile.queued,
-            "bytes": volatile._bytes,
+            "tickets": book.tickets,
+            "same": book.same,
+            "asked": book.asked,
+            "each": book.each,
+            "queued": book.queued,
+            "bytes": book.bytes,
             "pending": {name: one.pending for name, one in volatile._servers.items() if one.pending},
             "at workers": {w.name: list(w.requests) for w in self.workers if w.requests},
         }

@@ -24,7 +24,8 @@ from computefarm.messages import (
     Withdraw,
 )
 from computefarm.recompute.balance import FAILOVERS, Balance, Standing
-from computefarm.recompute.service import GRACE_S, Call, RecomputeService
+from computefarm.recompute.calls import Call
+from computefarm.recompute.service import GRACE_S, RecomputeService
 from computefarm.transport.peer_end import LinkEvent, LinkState
 
 CONNECT_S = 2.0
