@@ -122,7 +122,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
             "overhead_ms": round(_overhead_ms(asked), 3),
         }
         if not arguments.json:
-            print(f"{slots} slots ({said['where']}), {said['overhead_ms']:.1f} ms beside the computing")
+            print(f"slots: {slots} ({said['where']}), {said['overhead_ms']:.1f} ms beside the computing")
             print(_assumed(arguments.difficulty))
             filters = "".join(f"{f'filter {each}':>13}" for each in FILTERS)
             print(f"level  quality ms p50     p95  proof ms p50       p95  proofs/s  plots:{filters}")
@@ -284,7 +284,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         print(json.dumps({**said, "levels": [_row(one) for one in found]}, indent=2))
         return 0
     print(
-        f"{slots} slots, one core for each request; expected from a few proofs of {CALIBRATE}, not measured"
+        f"slots: {slots}, one core for each request; expected from a few proofs of {CALIBRATE}, not measured"
     )
     print(_assumed(arguments.difficulty))
     filters = "".join(f"{f'filter {each}':>13}" for each in FILTERS)
