@@ -62,6 +62,22 @@ def test_recompute_port_sets_the_port_unless_cf_port_does(home: Home) -> None:
     assert load_settings({}, {**old, "CF_RECOMPUTE_PORT": "2", "CF_PORT": "3"}, home).port == 3
 
 
+@pytest.mark.parametrize("prefix", ["CF", "CHIAPOS"])
+def test_recompute_settings_go_by_both_names(home: Home, prefix: str) -> None:
+    names = ("HOST", "TIMEOUT", "CONNECT_TIMEOUT", "RETRY_INTERVAL", "MAX_CORES")
+    values = ("a,b:1", "1000", "200", "30", "7")
+    variables = {f"{prefix}_RECOMPUTE_{name}": value for name, value in zip(names, values, strict=True)}
+
+    found = load_settings({}, variables, home)
+
+    assert found.recompute_host == "a,b:1"
+    assert (found.recompute_timeout, found.recompute_connect_timeout) == (1000, 200)
+    assert (found.recompute_retry_interval_s, found.recompute_max_cores) == (30.0, 7)
+    for name in names[1:]:
+        with pytest.raises(SettingsError, match=f"{prefix}_RECOMPUTE_{name}.*'?x y"):
+            load_settings({}, {f"{prefix}_RECOMPUTE_{name}": "x y"}, home)
+
+
 def test_no_color(home: Home) -> None:
     assert load_settings({}, {"NO_COLOR": "1"}, home).color == "never"
     assert load_settings({}, {"NO_COLOR": ""}, home).color == "auto"
