@@ -15,6 +15,9 @@ UNITS = "units"
 VRAM = "vram"
 """A tag: how much memory of each of its GPUs requests may use, as in `75000MiB 75000MiB`."""
 
+FIRST = "gpu-first"
+"""A tag of workers whose GPUs take what may run anywhere, too."""
+
 MOST = 64
 """Devices of one worker that figures are kept of."""
 

@@ -18,7 +18,7 @@ from computefarm.messages import Offer, Request, ServerStatus
 from .commands import PeerId
 from .placement import mebibytes, over_limit
 from .state import Worker
-from .volatile_devices import SAMPLES, UNITS, VRAM, Devices, budgets, percentile
+from .volatile_devices import FIRST, SAMPLES, UNITS, VRAM, Devices, budgets, percentile
 
 T = TypeVar("T")
 
@@ -194,6 +194,8 @@ def choose(
 ) -> tuple[Server | None, bool]:
     """Return who should answer, and whether anybody ever could who was not tried.
 
+    Of the lowest tier with room; among them those with a GPU for what a GPU does sooner.
+
     One that was tried is asked again only when there is nobody else.
     """
     able = [server for server in servers if not mismatch(request, server.worker)]
@@ -209,8 +211,19 @@ def choose(
         if not hindrance(request, server, memory.get(server.worker.host.host, 0), now)
     ]
     tier = min((server.worker.tier for server in willing), default=0)
-    shares = [_share(server) for server in willing if server.worker.tier == tier]
+    there = [server for server in willing if server.worker.tier == tier]
+    shares = [_share(server) for server in [one for one in there if _has_gpu_for(request, one)] or there]
     return (in_turn(shares)[-1] if shares else None), bool(fresh)
+
+
+def _has_gpu_for(request: Request, server: Server) -> bool:
+    """Return whether a worker answers a request sooner than others, having a GPU that others have not."""
+    if request.device != "any" or not 0 < request.gpu_s < request.cpu_s:
+        return False
+    tags = server.tags
+    works = tags.get(f"{DEVICES}:{request.kernel}", tags.get(DEVICES, "cpu"))
+    fits = any(request.vram <= size for size in budgets(tags.get(VRAM, "")))
+    return FIRST in tags and fits and "cuda" in works.split()
 
 
 def _share(server: Server) -> tuple[int, float, float, str, Server]:

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from computefarm.catalogue import VARIANT, Probed
-from computefarm.core.volatile_devices import UNITS, VRAM
+from computefarm.core.volatile_devices import FIRST, UNITS, VRAM
 from computefarm.core.volatile_servers import DEVICES
 from computefarm.core.volatile_servers import MEMORY_SHARE as MEMORY_SHARE
 from computefarm.home import private_folder
@@ -120,6 +120,8 @@ class WarmCapability:
         units = {post.place.unit: post.place.vram for post in self._posts if post.place.unit}
         if not units or not _on_gpu(tags):
             return tags
+        if not all(post.place.reserved for post in self._posts if post.place.unit):
+            tags = (*tags, (FIRST, "yes"))
         more = {UNITS: "; ".join(units), VRAM: " ".join(f"{size >> 20}MiB" for size in units.values())}
         return tuple(sorted({**dict(tags), **more}.items()))
 
