@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from computefarm.messages import DeviceLoad, Heartbeat, Offer, Register, Reply, Request
 from computefarm.testing.farm import Farm
 
@@ -81,3 +83,18 @@ def test_a_gpu_that_was_withdrawn_is_asked_for_no_more() -> None:
 
     (refused,) = made.told("c1", Reply)
     assert "no worker can do this: box computes on cpu, not on gpu" in refused.reason
+
+
+def test_what_a_gpu_does_sooner_goes_to_workers_with_one_as_long_as_they_have_room() -> None:
+    made = Farm()
+    tags = tuple({**TAGS, "gpu-first": "yes"}.items())
+    made.worker("box", 4, Offer("recompute", "1.0", tags=tags))
+    made.worker("desk", 4, Offer("recompute", "1.0", tags=(("kernel:mc.sum", "1"), ("kernel:plain", "1"))))
+    made.client()
+    for number in range(6):
+        made.say("c1", msgspec.structs.replace(request(number, "any"), cpu_s=2.0, gpu_s=0.02))
+
+    assert len(made.told("box", Request)) == 4
+    assert len(made.told("desk", Request)) == 2
+    made.say("c1", msgspec.structs.replace(request(7, "any", kernel="plain"), cpu_s=2.0, gpu_s=0.02))
+    assert len(made.told("desk", Request)) == 1
