@@ -1,8 +1,7 @@
 """Make a small plot, forget most bits of its proofs, and have the farm compute them again.
 
     pip install 'computefarm[recompute]' chiapos
-    cf-worker --capability recompute --serve &        # or any farm with such workers
-    majordomo run
+    majordomo run          # on this machine, or on the farm it has joined, where a worker offers recompute
 """
 
 import contextlib
