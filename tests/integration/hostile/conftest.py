@@ -120,6 +120,8 @@ class Build:
             "        yield {'name': str(n), 'actions': [f'cat in.txt > out.{n}'], 'file_dep': ['in.txt'],\n"
             "               'targets': [f'out.{n}'], 'meta': needs('shell', cache=False)}\n"
         )
+        self.beside: list[str] = []
+        """Tests that ran beside it, when several did."""
         self._thread = threading.Thread(target=self._loop)
         self._thread.start()
 
@@ -129,13 +131,21 @@ class Build:
             done = self._place.call("majordomo", "run", "-a", cwd=self.folder)
             self.runs.append((done.returncode, time.monotonic() - began, done.stdout + done.stderr))
 
+    def last_round(self) -> None:
+        """Begin no further round."""
+        self._stop.set()
+
+    @property
+    def goes_on(self) -> bool:
+        return self._thread.is_alive()
+
     def end(self) -> None:
         """Let the present round end; every round must have been green."""
         self._stop.set()
         self._thread.join()
         for code, _, text in self.runs:
-            assert code == 0, text + self._place.log()
-            assert "0 failed" in text
+            assert code == 0, "\n".join([text, self._place.log(), *self.beside])
+            assert "0 failed" in text, self.beside
 
 
 class Place:
@@ -150,6 +160,7 @@ class Place:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._evils: list[Evil] = []
         self._builds: list[Build] = []
+        self._small: Build | None = None
         self._numbers = itertools.count()
         self._logs = folder / "manager.log"
         self.manager = self.start("cf-taskmanager", "start", "--listen", self.address, log=self._logs)
@@ -214,6 +225,20 @@ class Place:
         self._builds.append(made := Build(self, self.folder / f"build{next(self._numbers)}", tasks))
         return made
 
+    def small_build(self) -> None:
+        """Have a few tasks built beside what happens: by a round that may have been begun for the test before."""
+        if self._small is None or not self._small.goes_on:
+            self.end_small_build()
+            self._small = Build(self, self.folder / f"build{next(self._numbers)}", 20)
+            self._small.last_round()
+        self._small.beside.append(os.environ["PYTEST_CURRENT_TEST"])
+
+    def end_small_build(self) -> None:
+        """Wait for the round, which must be green."""
+        small, self._small = self._small, None
+        if small is not None:
+            small.end()
+
     def log(self) -> str:
         """Return what the manager has logged."""
         return self._logs.read_text()
@@ -235,6 +260,8 @@ class Place:
         with contextlib.suppress(IndexError):
             while True:
                 self._builds.pop().end()
+        if self._small is not None and not self._small.goes_on:
+            self.end_small_build()
         assert self.manager.poll() is None, self.log()
         assert "Traceback" not in self.log(), self.log()
 
@@ -252,7 +279,10 @@ class Place:
 def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = Place(tmp_path_factory.mktemp("hostile"))
     yield made
-    made.stop()
+    try:
+        made.end_small_build()
+    finally:
+        made.stop()
 
 
 @pytest.fixture

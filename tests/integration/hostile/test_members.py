@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def success(*outputs: FileEntry) -> Result:
     ("protocol", "older"), [(0, "this machine"), (2, "the manager's machine"), (99, "the manager's machine")]
 )
 def test_another_protocol_version(place: Any, protocol: int, older: str) -> None:
-    place.build(20)
+    place.small_build()
     said = place.evil("worker").hello("worker", protocol=protocol).refusal()
     assert said.code == "version"
     assert f"{older} is the older" in said.text
@@ -81,7 +82,7 @@ def test_another_protocol_version(place: Any, protocol: int, older: str) -> None
      ("client", "admin"), ("worker", "admin"), ("client", "monitor"), ("worker", ""), ("client", "local")],
 )  # fmt: skip
 def test_a_key_that_poses_as_another_role(place: Any, key: str, role: str) -> None:
-    place.build(20)
+    place.small_build()
     before = len(place.log())
     said = place.evil(key).hello(role).refusal()
     assert (said.code, f"may not act as {role}" in said.text) == ("role", True)
@@ -102,7 +103,7 @@ def test_a_key_that_poses_as_another_role(place: Any, key: str, role: str) -> No
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_a_message_that_is_not_for_its_role(place: Any, role: str, message: Any) -> None:
-    place.build(20)
+    place.small_build()
     before = len(place.log())
     evil = place.evil(role).hello(role)
     evil.until(Welcome)
@@ -199,7 +200,7 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 def test_an_output_with_a_path_of_its_own_choice(place: Any, path: str) -> None:
-    place.build(20)
+    place.small_build()
     before = len(place.log())
     # Of its own, or the worker is given what another test has left waiting.
     trap = f"trap-{list(PATHS.values()).index(path)}"
@@ -242,7 +243,7 @@ def bomb(entries: int) -> bytes:
 
 @pytest.mark.parametrize("entries", [1_000_000, 0xFFFFFFFF, 99_999])
 def test_a_count_of_outputs_that_is_a_bomb(place: Any, entries: int) -> None:
-    place.build(20)
+    place.small_build()
     memory = place.memory()
     evil = place.evil("worker").hello("worker").register()
     evil.until(Welcome)
@@ -261,7 +262,7 @@ def test_a_count_of_outputs_that_is_a_bomb(place: Any, entries: int) -> None:
     ids=["list", "nested", "tuple", "unused", "nothing", "beats", "text", "short", "extension", "random"],
 )  # fmt: skip
 def test_messages_that_are_none(place: Any, body: bytes) -> None:
-    place.build(20)
+    place.small_build()
     memory = place.memory()
     evil = place.evil("client").hello("client")
     evil.until(Welcome)
@@ -272,7 +273,7 @@ def test_messages_that_are_none(place: Any, body: bytes) -> None:
 
 
 def test_an_action_that_no_frame_to_a_worker_holds(place: Any) -> None:
-    place.build(20)
+    place.small_build()
     evil = place.evil("client").hello("client")
     evil.until(Welcome)
     evil.say(submit("giant", capability="shell", salt="x" * (MAX_FRAME - 2000)))
@@ -312,7 +313,7 @@ def test_output_that_no_frame_to_a_client_holds(place: Any) -> None:
 
 
 def test_a_chunk_that_nobody_asked_for(place: Any) -> None:
-    place.build(20)
+    place.small_build()
     before = len(place.log())
     for role in ("client", "worker"):
         evil = place.evil(role).hello(role, channel="bulk")
@@ -321,7 +322,7 @@ def test_a_chunk_that_nobody_asked_for(place: Any) -> None:
 
 
 def test_wrong_bytes_for_a_digest(place: Any) -> None:
-    place.build(20)
+    place.small_build()
     digest = hashlib.sha256(b"what was promised").digest()
     control, bulk = place.evil("client").hello("client"), place.evil("client").hello("client", channel="bulk")
     control.until(Welcome)
@@ -341,7 +342,7 @@ def test_wrong_bytes_for_a_digest(place: Any) -> None:
     ids=["huge", "far", "less", "nothing"],
 )
 def test_slices_that_do_not_fit(place: Any, piece: tuple[int, int, int]) -> None:
-    place.build(20)
+    place.small_build()
     digest = hashlib.sha256(str(piece).encode()).digest()
     control, bulk = place.evil("client").hello("client"), place.evil("client").hello("client", channel="bulk")
     control.until(Welcome)
@@ -436,7 +437,7 @@ class SlowTap:
 
 
 def test_an_endless_message(place: Any) -> None:
-    place.build(20)
+    place.small_build()
     memory, before = place.memory(), len(place.log())
     tap, keys = SlowTap(place.port), place.enrol("worker", "endless")
     control = place.evil(keys=keys).hello("worker")
@@ -458,6 +459,14 @@ def test_an_endless_message(place: Any) -> None:
 
 
 # --- a key that is taken away meanwhile ---------------------------------------------------------------
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Change a file in one step: a manager that reads half of it would take the other half's rights away."""
+    part = path.with_name(".part")
+    part.write_text(text)
+    part.chmod(0o600)
+    part.replace(path)
 
 
 @pytest.mark.parametrize("how", ["revoke", "expire", "role"])
@@ -487,10 +496,10 @@ def test_a_key_that_loses_its_right_stops_at_once(place: Any, how: str) -> None:
         elif how == "expire":
             text = path.read_text()
             [line] = [one for one in text.splitlines() if f" {name} " in one]
-            path.write_text(text.replace(line, f"{line} expires=2001-01-01"))
+            rewrite(path, text.replace(line, f"{line} expires=2001-01-01"))
             place.logged(rf"refused {name} {WHERE}: this key expired on .*; its connection is closed", before)
         else:
-            path.write_text(path.read_text().replace(f"client {name} ", f"viewer {name} "))
+            rewrite(path, path.read_text().replace(f"client {name} ", f"viewer {name} "))
             place.logged(rf"refused {name} {WHERE}: this key is a viewer's and may not act as client", before)
     finally:
         stop.set()

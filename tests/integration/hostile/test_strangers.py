@@ -155,7 +155,7 @@ def test_a_recorded_session_played_again(place: Any, dealers: Dealers) -> None:
     ids=["random", "zeros", "http", "greeting", "nothing"],
 )
 def test_random_bytes(place: Any, junk: bytes) -> None:
-    place.build(20)
+    place.small_build()
     before = len(place.log())
     with socket.create_connection(("127.0.0.1", place.port)) as link, contextlib.suppress(OSError):
         link.sendall(junk)
@@ -216,7 +216,7 @@ def test_silent_connections_are_closed_and_keep_nobody_out(place: Any) -> None:
 
 
 def test_a_known_key_that_never_says_anything(place: Any) -> None:
-    place.build(20)
+    place.small_build()
     evil = place.evil("worker")
     watch = evil.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
     events = []
