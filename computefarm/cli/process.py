@@ -116,7 +116,10 @@ def wait_for_farm(home: Home, farm: str, wanted: Callable[[], bool] = lambda: Tr
         if access is not None:
             return access
         if farm == "local":
-            raise UsageError("this needs a farm; `local` is the one that runs inside majordomo")
+            raise UsageError(
+                "this needs a farm; `local` is the one that runs inside majordomo",
+                hint="cf-taskmanager start --daemon    # then again, without --farm",
+            )
         if time.monotonic() - said >= WAIT_S:
             said = time.monotonic()
             log.warning("waiting: %s", why)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from doit.cmd_base import get_loader
@@ -12,7 +13,8 @@ from doit.doit_cmd import DoitMain
 from doit.plugin import PluginDict, PluginEntry
 
 from computefarm import __version__
-from computefarm.errors import FarmError
+from computefarm.errors import FarmError, UsageError
+from computefarm.spelling import QUOTED, did_you_mean
 
 from .argv import asked, rewrite
 from .commands_doit import (
@@ -80,6 +82,8 @@ class MajorDomo(DoitMain):
         arguments = list(all_args) if _verbatim(all_args) else [word for word in all_args if word]
         try:
             commands = self.get_cmds()
+            if not {"dodoFile", "seek_file", "loader"} & self.config.get("GLOBAL", {}).keys():
+                _check_command(arguments, commands)
             answer = asked(arguments, commands)
             arguments = answer or rewrite(arguments, commands, lambda name: self._options(commands, name))
             code = super().run(arguments)
@@ -100,6 +104,19 @@ class MajorDomo(DoitMain):
         loader = get_loader(self.config, self.task_loader, commands)
         texts = (*getattr(command, "base_options", ()), *loader.cmd_options, *command.cmd_options)
         return [CmdOption(text) for text in texts]
+
+
+def _check_command(arguments: Sequence[str], commands: Collection[str]) -> None:
+    """Refuse a first word that is no command where nothing could have a task of that name."""
+    first = arguments[0] if arguments else "-"
+    if not first[:1].isalpha() or first in commands or "=" in first or "." in first:
+        return
+    if not any(os.path.exists(name) for name in ("dodo.py", "problem.yaml")):
+        raise UsageError(
+            f"{first!r} is no command, and there is no dodo.py here with such a task"
+            f"{did_you_mean(first, commands, QUOTED)}",
+            hint="majordomo help    # all commands",
+        )
 
 
 def _verbatim(arguments: Sequence[str]) -> bool:

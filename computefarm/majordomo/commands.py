@@ -148,7 +148,8 @@ class WhyCommand(Look):
         known = [row.task for row in self.history().tasks(run.run)] if run is not None else []
         known = sorted({*known, *self._names_in_dodo(folder)})
         if task not in known:
-            raise UsageError(f"there is no task {task!r} in {folder}{nearest(task, known)}")
+            hint = "majordomo list --all" if known else "majordomo history --list"
+            raise UsageError(f"there is no task {task!r} in {folder}{nearest(task, known)}", hint=hint)
 
     def _names_in_dodo(self, folder: Path) -> list[str]:
         if self._loader is None or not (folder / "dodo.py").exists():

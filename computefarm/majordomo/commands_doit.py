@@ -112,7 +112,7 @@ class Own(DoitCmdBase):
         # Thousands of tasks are made and none is garbage: collecting meanwhile only costs time.
         gc.disable()
         try:
-            self._choose_file(params)
+            self._choose_file(params, args)
             self._choose_loader(str(params.get("dodoFile")))
             self.loader.setup(params)
             if isinstance(self.loader, NamespaceTaskLoader):
@@ -132,11 +132,19 @@ class Own(DoitCmdBase):
         finally:
             gc.enable()
 
-    def _choose_file(self, params: Any) -> None:
-        """Take problem.yaml where there is no dodo.py and no other file was named."""
+    def _choose_file(self, params: Any, args: list[str]) -> None:
+        """Take problem.yaml where there is no dodo.py and no other file was named; one must be there."""
         named = "dodoFile" in params._non_default_keys or params.get("dodoFile") != "dodo.py"
         if not (named or params.get("seek_file") or os.path.exists("dodo.py")) and os.path.isfile(PROBLEM):
             params["dodoFile"] = PROBLEM
+        file = str(params.get("dodoFile"))
+        if type(self.loader) is DodoTaskLoader and not params.get("seek_file") and not os.path.exists(file):
+            meant = file if named or not args or not args[0].endswith(".py") else args[0]
+            either = "" if named or meant != file else f", nor {PROBLEM}"
+            raise UsageError(
+                f"Could not find dodo file '{os.path.abspath(meant)}'{either}",
+                hint="ls *.py *.yaml    # which is it? Or begin: majordomo init DIR",
+            )
 
     def _choose_loader(self, file: str) -> None:
         """Take tasks from a problem description if that is what was named."""

@@ -154,7 +154,8 @@ def read_access(path: Path) -> Access:
             advertised=str(parse_address(said.advertised)) if said.advertised else "",
         )
     except FileNotFoundError as error:
-        raise SettingsError(f"there is no access file {path}") from error
+        hint = "majordomo join LINE    # LINE is what `cf-taskmanager invite` prints on the manager's machine"
+        raise SettingsError(f"there is no access file {path}", hint=hint) from error
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, ValueError, UsageError) as error:

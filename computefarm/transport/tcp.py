@@ -86,6 +86,11 @@ def bind_error(where: Address, error: zmq.ZMQError) -> UsageError:
         return UsageError(
             f"this user may not listen on port {where.port}", hint="choose a port from 1024 up with --listen"
         )
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return UsageError(
+            f"cannot listen at {where}: {where.host} is no address of this machine",
+            hint=f"cf-taskmanager start --listen tcp://0.0.0.0:{where.port}    # all addresses that it has",
+        )
     return UsageError(
         f"cannot listen at {where}: {error.strerror}", hint="choose an address of this machine with --listen"
     )

@@ -298,3 +298,42 @@ def test_status_repeats_in_blocks_where_there_is_no_terminal(
 
 def interrupt(seconds: float) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("stats",),
+            "'stats' is no command, and there is no dodo.py here with such a task; did you mean 'status'?",
+        ),
+        (("run",), "dodo.py', nor problem.yaml"),
+        (("run", "nodo.py"), "nodo.py'\n  ls *.py *.yaml"),
+        (("list", "-f", "x/nodo.py"), "x/nodo.py'\n  ls *.py *.yaml"),
+    ],
+)
+def test_nothing_to_work_on_is_said_with_what_to_type(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CF_HOME", str(tmp_path / "h"))
+    from computefarm.majordomo.app import MajorDomo
+
+    assert MajorDomo().run(words) == 3
+    assert said in capsys.readouterr().err
+
+
+def test_a_dodo_file_that_is_configured_may_have_any_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CF_HOME", str(tmp_path / "h"))
+    (tmp_path / "tasks.py").write_text("def task_stats(): return {'actions': None}\n")
+    (tmp_path / "doit.cfg").write_text("[GLOBAL]\ndodoFile = tasks.py\n")
+    from computefarm.majordomo.app import MajorDomo
+
+    assert MajorDomo(config_filenames=("doit.cfg",)).run(["stats"]) == 0
