@@ -96,6 +96,7 @@ def test_05_a_manager_that_is_killed_and_started_again(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_05_a_manager_that_is_killed_at_a_hundred_moments(
     own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
 ) -> None:
