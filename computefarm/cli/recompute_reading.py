@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +16,8 @@ def lines_of(source: str) -> Iterator[Line]:
     """Yield the lines of a file, or of standard input (`-`); raises `UsageError` where it cannot be read."""
     try:
         if source == "-":
-            yield from read_lines(sys.stdin.buffer)
+            # Not `sys.stdin`: Python waits for that at its end while another thread reads from it.
+            yield from read_lines(open(0, "rb", closefd=False))  # noqa: SIM115
             return
         with Path(source).open("rb") as file:
             yield from read_lines(file)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 
+import pytest
+
+from computefarm.recompute import pipeline
 from computefarm.recompute.pipeline import in_order
 from computefarm.recompute.requests import Answer
 
@@ -63,15 +66,44 @@ def test_more_are_asked_as_soon_as_more_is_granted() -> None:
     assert server.most == 3
 
 
-def test_requests_are_read_only_as_far_as_they_are_asked() -> None:
-    server, read = Server(hold=2), []
+def test_an_answer_does_not_wait_for_the_request_after_it() -> None:
+    server, more = Server(hold=1), threading.Event()
 
-    def requests() -> object:
+    def requests() -> Iterator[Mapping[str, object]]:
+        yield {"n": 0}
+        assert more.wait(10)
+        yield {"n": 1}
+
+    answers = in_order(server.submit, requests(), lambda: 4)
+
+    assert next(answers).id == b"\0"
+    more.set()
+    assert [answer.id for answer in answers] == [b"\1"]
+
+
+def test_requests_are_read_only_so_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "WINDOW", 4)
+    server, read = Server(hold=1), []
+
+    def requests() -> Iterator[Mapping[str, object]]:
         for n in range(100):
             read.append(n)
             yield {"n": n}
 
-    answers = in_order(server.submit, requests(), lambda: 2)  # type: ignore[arg-type]
-    next(answers)
+    for number, answer in enumerate(in_order(server.submit, requests(), lambda: 2)):
+        assert answer.id[0] == number
+        assert len(read) <= number + 1 + 4 + 1
 
-    assert len(read) <= 3
+
+def test_what_goes_wrong_in_reading_is_raised_after_the_answers_before_it() -> None:
+    server = Server(hold=1)
+
+    def requests() -> Iterator[Mapping[str, object]]:
+        yield {"n": 5}
+        raise OSError("the disk is gone")
+
+    answers = in_order(server.submit, requests(), lambda: 2)
+
+    assert next(answers).id == b"\5"
+    with pytest.raises(OSError, match="disk is gone"):
+        next(answers)
