@@ -120,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(arguments: argparse.Namespace, home: Home, settings: Settings) -> int:
     name = check_farm_name(arguments.name)
+    if arguments.daemon and arguments.lifeline:
+        raise UsageError("--daemon has no standard input, and --lifeline ends with it: choose one")
     if arguments.daemon:
         into_background(home, f"{PROGRAM}-{name}")
     set_up_logging(arguments.verbose)
