@@ -12,6 +12,9 @@ from computefarm.services.link import Link
 
 from .balance import Standing
 
+QUIET_BEATS = 3.0
+"""A server that says nothing for so many heartbeats is taken for gone, even if nothing is asked."""
+
 DIALLED = "it is being dialled"
 
 
@@ -54,6 +57,14 @@ class Server(msgspec.Struct, eq=False):
         if self.standing.up:
             return False
         return self.error is None or (self.met and not isinstance(self.error, Refused))
+
+    def quiet_at(self, connect_s: float) -> float:
+        """Return when it has said nothing for too long: less is allowed while somebody waits."""
+        return self.heard_at + (connect_s if self.calls else QUIET_BEATS * self.heartbeat_s)
+
+    def silent(self, now: float, connect_s: float) -> bool:
+        """Return whether it has said nothing for too long."""
+        return self.standing.up and now >= self.quiet_at(connect_s)
 
     def state(self, connect_s: float, *, new: bool) -> str:
         """Say why it is not asked; `new`: it was not dialled for `connect_s` yet."""

@@ -172,7 +172,7 @@ class RecomputeService:
             server.link.tick(now)
             if server.standing.up and now >= server.said_at + server.heartbeat_s:
                 self._say(server, Heartbeat(), now)
-            if server.calls and now >= server.heard_at + self._connect_s:
+            if server.silent(now, self._connect_s):
                 self._fallen_silent(server, now)
             elif server.calls and now >= self._ask_at(server):
                 server.asked_at = now
@@ -188,9 +188,9 @@ class RecomputeService:
             times.append(self._asking[1])
         for server in self._servers.values():
             if server.standing.up:
-                times.append(server.said_at + server.heartbeat_s)
+                times += [server.said_at + server.heartbeat_s, server.quiet_at(self._connect_s)]
             if server.calls:
-                times.append(min(self._ask_at(server), server.heard_at + self._connect_s))
+                times.append(self._ask_at(server))
             if (at := server.link.next_deadline()) is not None:
                 times.append(at)
         if self._queue:

@@ -12,6 +12,7 @@ from computefarm.messages import (
     AskTime,
     Disconnect,
     FromManager,
+    Heartbeat,
     Message,
     Offer,
     Offers,
@@ -136,12 +137,14 @@ class World:
         return call
 
     def at(self, now: float, *alive: str) -> World:
-        """Let time pass; servers that are alive say what time it is when they are asked."""
+        """Let time pass; servers that are alive say so, and what time it is when they are asked."""
         while (deadline := self.service.next_deadline()) is not None and deadline <= now:
             self.now = max(self.now, deadline)
             self.service.tick(self.now)
             self.service.flush()
             for name in alive:
+                if self.ends[name].up and not self.service._servers[name].calls:
+                    self.say(name, Heartbeat())
                 for asked in self.told(name, AskTime):
                     self.say(name, Time(asked.asked_s, 0.0))
         self.now = now
@@ -224,6 +227,20 @@ def test_a_server_that_falls_silent_costs_its_requests_the_connect_timeout(
     farm.answer("b", second)
     assert [reply.attempts for reply in farm.replies] == [2, 1]
     assert first.number != again.number
+
+
+def test_a_server_that_falls_silent_while_nothing_is_asked_costs_nothing(
+    world: Callable[..., World],
+) -> None:
+    farm = world("a", "b").come("a", "b")
+    for second in range(1, 12):
+        farm.at(float(second))
+        farm.say("b", Heartbeat())
+
+    farm.ask()
+
+    assert (len(farm.told("a", Request)), len(farm.told("b", Request))) == (0, 1)
+    assert farm.ends["a"].dialled > 1
 
 
 def test_a_busy_server_that_says_that_it_lives_keeps_its_requests(world: Callable[..., World]) -> None:
