@@ -111,7 +111,8 @@ def run_bench(arguments: argparse.Namespace) -> int:
         raise UsageError("--level is for the known proofs, not for a file of requests")
     with client(arguments, timeout_ms=DEADLINE_MS) as asked:
         slots = slots_of(asked)
-        limit = arguments.max_cores or slots
+        # One more than is computed: the next one is there when a slot becomes free.
+        limit = arguments.max_cores or slots + 1
         if given:
             return _file(arguments, asked, given, limit)
         said = {
