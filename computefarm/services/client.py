@@ -64,6 +64,9 @@ LOST_S = 10.0
 """A manager that has been away for this long is reported as unreachable."""
 
 
+STRANGE = 2
+"""Answers in a row from somebody who is not our manager that are believed."""
+
 ANEW = 1 << 40
 """Added to the number of a task that is submitted once more because its outputs were lost."""
 
@@ -100,6 +103,8 @@ class ClientService:
         self._down: LinkEvent | None = None
         self._linked = self._submitted = False
         self._down_since: float | None = None
+        self._strange = 0
+        """How often in a row somebody has answered who does not speak as our manager does."""
         self._transfer = Transfer(
             "cf-client-io",
             store=store,
@@ -288,10 +293,12 @@ class ClientService:
 
     def _went_down(self, event: LinkEvent) -> None:
         self._obey(self._session.disconnected(self._clock()))
-        # A manager that is just stopping takes a connection and hangs up, as a stranger would.
-        stranger = event.state is LinkState.STRANGER and not self._linked
-        if event.state is LinkState.REFUSED or stranger:
+        # A manager that is stopping, or is being killed, takes a connection and hangs up as a stranger would.
+        self._strange = self._strange + 1 if event.state is LinkState.STRANGER and not self._linked else 0
+        if event.state is LinkState.REFUSED or self._strange >= STRANGE:
             self._observer.broken(link_error(event))
+            return
+        if self._strange:
             return
         told, self._down = self._down, event
         if self._down_since is None or told is None or told.text != event.text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -111,6 +112,37 @@ def test_05_a_manager_that_is_killed_at_a_hundred_moments(
         work.finish(place.logs)
         assert work.files() == undisturbed, round_
         assert set(work.begun().values()) == {1}, round_
+
+
+def test_05_a_manager_that_is_killed_while_a_run_connects(
+    own_farm: MakeFarm, build: MakeBuild, undisturbed: Files
+) -> None:
+    """Its port takes a connection and hangs up, as a stranger's would: that is believed only when it goes on."""
+    place, work = own_farm(1), build()
+    place.manager.send_signal(signal.SIGKILL)
+    place.manager.wait()
+    host, _, port = place.address.removeprefix("tcp://").rpartition(":")
+    with socket.create_server((host, int(port))) as dying:
+        dying.settimeout(60)
+        work.start(place.here)
+        said = b""
+        while not said:  # a worker's connection is as good as the run's
+            caller, _ = dying.accept()
+            with caller:
+                caller.settimeout(5)
+                said = caller.recv(64) if "majordomo" in caller_of(caller) else b""
+    restart(place)
+    work.finish(place.logs)
+    assert work.files() == undisturbed
+
+
+def caller_of(connection: socket.socket) -> str:
+    """Return the command line of the process at the other end, on this machine."""
+    port = connection.getpeername()[1]
+    for one in psutil.net_connections("tcp4"):
+        if one.laddr and one.laddr.port == port and one.pid:
+            return " ".join(psutil.Process(one.pid).cmdline())
+    return ""
 
 
 def test_06_a_manager_that_is_gone_for_good(own_farm: MakeFarm, build: MakeBuild, undisturbed: Files) -> None:
