@@ -99,9 +99,13 @@ class Lender:
     def start(self, **environ: str) -> None:
         """Start the server, and wait until it can be asked."""
         self.machine.environ |= environ
-        words = ("cf-worker", "--capability", "recompute", "--slots", "3", "--name", "lender", "--no-monitor")
-        self.machine.start(*words, "--serve", self.address)
-        wait_for(lambda: self.tags(), "a warm worker", self.machine.logs, 90)
+        words = ("cf-worker", "--capability", "recompute", "--slots", "3", "--name", "lender")
+        self.machine.start(*words, "--no-monitor", "--nice", "0", "--serve", self.address)
+        wait_for(lambda: self.offered(1), "a warm worker", self.machine.logs, 90)
+
+    def offered(self, times: int) -> bool:
+        """Return whether the worker has told so often what its processes can do."""
+        return str(self.machine.logs()).count("offering recompute: ") == times
 
     def status(self) -> dict[str, Any]:
         done = self.machine.call("majordomo", "status", "--json", cwd=self.folder)
@@ -191,9 +195,10 @@ def test_a_gpu_is_lent_named_shared_by_memory_and_withdrawn_when_it_fails(
         (failed,) = lender.run({"device": "gpu", "break": True, "ms": 100})
         assert (failed["status"], failed["device"]) == ("error", SIMULATOR)
         assert "illegal memory access" in failed["reason"]
-    until(lambda: lender.tags()["devices"] == "cpu", "withdrawal of the GPU", lender.machine.logs)
-    assert lender.tags()["variant"] == "cpu"
-    assert not {"units", "vram", "gpu"} & lender.tags().keys()
+    until(lambda: lender.offered(2), "withdrawal of the GPU", lender.machine.logs)
+    until(lambda: lender.tags()["devices"] == "cpu", "what is offered instead", lender.machine.logs)
+    assert (after := lender.tags())["variant"] == "cpu"
+    assert not {"units", "vram", "gpu"} & after.keys()
     assert (
         f"{SIMULATOR} is not used any more by slot 1: test.gpu on the GPU: RuntimeError: [700]"
         in lender.machine.logs()
