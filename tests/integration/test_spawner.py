@@ -253,6 +253,16 @@ def test_memory_limit_is_enforced(owner: Owner) -> None:
     assert (ended.exit_code, "MemoryError" in err) == (1, True)
 
 
+def test_tasks_are_nice_to_other_sessions_too(tmp_path: Path) -> None:
+    if not Path("/proc/self/autogroup").exists():
+        pytest.skip("NOT TESTED: this kernel does not group processes by session")
+    owner = Owner(tmp_path, nice=7)
+    try:
+        assert owner.run(("cat", "/proc/self/autogroup"))[1].endswith(" nice 7\n")
+    finally:
+        owner.spawner.close()
+
+
 def test_nice_is_inherited(tmp_path: Path) -> None:
     owner = Owner(tmp_path, nice=7)
     try:
