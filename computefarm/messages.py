@@ -858,6 +858,8 @@ class Request(Message, frozen=True, tag="request"):
     """Expected seconds on one core."""
     gpu_s: float = 0.0
     """Expected seconds on a GPU; 0 when it cannot run there."""
+    others: bool = False
+    """The sender has others to ask: it is told `busy` rather than left to wait where nobody can answer now."""
 
 
 class Reply(Message, frozen=True, tag="reply"):

@@ -74,7 +74,7 @@ class Volatile:
                 return
             ticket = book.enter(request, peer.peer, same, now)
         until = now + min(max(0.0, request.budget_s), 86_400.0)
-        asker = Asker(peer.peer, request.number, until, bool(request.path))
+        asker = Asker(peer.peer, request.number, until, request.others)
         book.join(ticket, asker, until + GRACE_S)
 
     def reply(self, peer: Peer, reply: Reply, now: float) -> None:
@@ -173,7 +173,7 @@ class Volatile:
             return Reply(number, "busy", text, attempts=0)
         if count >= QUEUED or book.bytes + len(request.body) > QUEUED_BYTES:
             return Reply(number, "busy", f"{count} requests wait already; ask again later", attempts=0)
-        if request.path and self._deserted:
+        if request.others and self._deserted:
             return Reply(number, "busy", DESERTED, attempts=0)
         reason = self._impossible(request) if now >= self._tables.settled_at else ""
         return Reply(number, "error", reason, attempts=0) if reason else None
@@ -235,9 +235,9 @@ class Volatile:
         return not any(one.worker.peer and not one.silent and not one.worker.held for one in servers)
 
     def _send_back(self, now: float) -> None:
-        """Have other managers ask somebody else than us, who can only wait."""
+        """Have those who can ask somebody else than us do so: here they would only wait."""
         for ticket in [ticket for ticket in self._book.tickets.values() if not ticket.worker]:
-            back = [asker for asker in ticket.askers if asker.passed_on]
+            back = [asker for asker in ticket.askers if asker.others]
             self._book.drop(ticket, back)
             for asker in back:
                 tries = len(ticket.tried)

@@ -24,8 +24,8 @@ class Asker(msgspec.Struct, frozen=True):
     peer: PeerId
     number: int
     until: float
-    passed_on: bool = False
-    """It is a manager, and may have others to ask."""
+    others: bool = False
+    """It has others to ask."""
 
 
 class Ticket(msgspec.Struct, eq=False):

@@ -15,6 +15,10 @@ AHEAD = 2
 """Requests in flight per slot that a server has: one computed, one on its way."""
 
 
+REST_S = 1.0
+"""How long a server is not asked that has said that it is busy."""
+
+
 class Standing(msgspec.Struct, eq=False):
     """One server as its client sees it."""
 
@@ -25,6 +29,8 @@ class Standing(msgspec.Struct, eq=False):
     """Connected and welcomed."""
     out_until: float = 0.0
     """Left alone until then: it failed."""
+    resting_until: float = 0.0
+    """Others are preferred until then: it is busy."""
     failed_at: float | None = None
     relapsed: bool = False
     """It failed a second time within the retry interval."""
@@ -58,6 +64,7 @@ class Balance:
     def choose(self, tried: Container[str], now: float) -> Standing | None:
         """Return who is asked now; one that was tried only when there is nobody else."""
         usable = [one for one in self.standings if one.usable(now)]
+        usable = [one for one in usable if now >= one.resting_until] or usable
         fresh = [one for one in usable if one.name not in tried] or usable
         if not fresh:
             return None
@@ -78,6 +85,10 @@ class Balance:
         standing.failed_at = now
         standing.out_until = now + self._retry_s
         standing.trouble = trouble
+
+    def rest(self, standing: Standing, now: float) -> None:
+        """Prefer others for a moment: it can do nothing now."""
+        standing.resting_until = now + REST_S
 
     def readmit(self, standing: Standing) -> None:
         """Enter that it is there: it is asked again at once, unless it fails again and again."""

@@ -15,6 +15,9 @@ from .balance import Standing
 QUIET_BEATS = 3.0
 """A server that says nothing for so many heartbeats is taken for gone, even if nothing is asked."""
 
+ASKS = 4
+"""How often a server with requests in hand is asked whether it lives, before it is given up."""
+
 DIALLED = "it is being dialled"
 
 
@@ -61,6 +64,10 @@ class Server(msgspec.Struct, eq=False):
     def quiet_at(self, connect_s: float) -> float:
         """Return when it has said nothing for too long: less is allowed while somebody waits."""
         return self.heard_at + (connect_s if self.calls else QUIET_BEATS * self.heartbeat_s)
+
+    def ask_at(self, connect_s: float) -> float:
+        """Return when it is asked whether it lives, while somebody waits."""
+        return max(self.heard_at, self.asked_at) + connect_s / ASKS
 
     def silent(self, now: float, connect_s: float) -> bool:
         """Return whether it has said nothing for too long."""

@@ -34,9 +34,6 @@ from .calls import Call, Server, common_error
 GRACE_S = 0.5
 """After its deadline: the server's own word on what happened is on its way."""
 
-ASKS = 4
-"""How often a server with requests in hand is asked whether it lives, before it is given up."""
-
 FOR_GOOD = ("role", "key", "version")
 """Codes of those who will not have us, however often we come."""
 
@@ -174,7 +171,7 @@ class RecomputeService:
                 self._say(server, Heartbeat(), now)
             if server.silent(now, self._connect_s):
                 self._fallen_silent(server, now)
-            elif server.calls and now >= self._ask_at(server):
+            elif server.calls and now >= server.ask_at(self._connect_s):
                 server.asked_at = now
                 server.link.say(AskTime(now))
         self._expire(now)
@@ -190,7 +187,7 @@ class RecomputeService:
             if server.standing.up:
                 times += [server.said_at + server.heartbeat_s, server.quiet_at(self._connect_s)]
             if server.calls:
-                times.append(self._ask_at(server))
+                times.append(server.ask_at(self._connect_s))
             if (at := server.link.next_deadline()) is not None:
                 times.append(at)
         if self._queue:
@@ -265,7 +262,9 @@ class RecomputeService:
             server.heard_at = server.asked_at = now
         server.calls[call.number] = call
         budget = max(0.0, call.until - now)
-        server.link.say(msgspec.structs.replace(call.request, number=call.number, budget_s=budget))
+        others = call.request.others or self._balance.others(call.tried, now)
+        sent = msgspec.structs.replace(call.request, number=call.number, budget_s=budget, others=others)
+        server.link.say(sent)
         server.said_at = now
 
     def _nobody(self, now: float) -> None:
@@ -336,9 +335,6 @@ class RecomputeService:
         server.link.say(message)
         server.said_at = now
 
-    def _ask_at(self, server: Server) -> float:
-        return max(server.heard_at, server.asked_at) + self._connect_s / ASKS
-
     def _heard(self, server: Server, message: FromManager) -> None:
         now = self._clock()
         server.heard_at = now
@@ -368,6 +364,8 @@ class RecomputeService:
             return
         self._release(server, call)
         again = reply.status in ("busy", "error") and self._balance.others(call.tried, now)
+        if again and reply.status == "busy":
+            self._balance.rest(server.standing, now)
         if not (again and self._again(call, server.standing.name, reply.reason or reply.status, now)):
             self._end(call, reply)
 

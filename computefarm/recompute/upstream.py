@@ -50,16 +50,13 @@ from computefarm.settings import Settings
 from computefarm.transport.keys import PublicKey, fingerprint
 from computefarm.transport.peer_end import PeerEnd
 
-from .balance import Balance, Standing
+from .balance import REST_S, Balance, Standing
 from .calls import DIALLED, Call
 from .hosts import HostEntry, access_of, parse_hosts
 from .service import RecomputeService
 
 BEAT_S = 0.3
 """With requests in hand an upstream that lives says so this often: others would get them else."""
-
-REST_S = 1.0
-"""How long a manager is not asked that has said that it is busy."""
 
 KEY_LETTERS = 12
 """Of a manager's fingerprint, in tags and paths: enough to tell those of one user apart."""
@@ -274,7 +271,7 @@ class Upstream:
 
         if not self._calls:
             self._beat_at = now + BEAT_S
-        sent = msgspec.structs.replace(request, path=(*request.path, self._own))
+        sent = msgspec.structs.replace(request, path=(*request.path, self._own), others=True)
         # Entered first: without a connection the answer comes at once.
         self._calls[number] = Call(sent, request.budget_s, then)
         self._service.take(self._calls[number])

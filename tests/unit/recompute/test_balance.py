@@ -57,3 +57,14 @@ def test_the_servers_grant_how_many_are_in_flight_unless_the_user_says() -> None
     nobody.standings[0].up = False
     assert nobody.limit(0.0) == 1
     assert nobody.choose((), 0.0) is None
+
+
+def test_a_busy_server_rests_while_there_are_others() -> None:
+    servers = balance("a", "b")
+    servers.rest(servers.standings[0], now=10.0)
+
+    assert servers.choose((), 10.5) is servers.standings[1]
+    assert servers.choose((), 11.0) is servers.standings[0]
+    servers.rest(servers.standings[0], now=20.0)
+    servers.rest(servers.standings[1], now=20.0)
+    assert servers.choose((), 20.5) is servers.standings[0], "both rest: better than nobody"

@@ -189,6 +189,25 @@ def test_after_two_other_servers_a_request_is_given_up(world: Callable[..., Worl
     assert reply.reason == "c is broken"
 
 
+def test_a_busy_server_is_left_alone_for_a_moment_when_there_are_others(world: Callable[..., World]) -> None:
+    farm = world("a", "b").come("a", "b")
+    farm.ask()
+    (request,) = farm.told("a", Request)
+    assert request.others
+    farm.answer("a", request, "busy", "no worker answers requests there now")
+    (again,) = farm.told("b", Request)
+    assert not again.others, "nobody is left"
+    farm.answer("b", again)
+    farm.ask()
+    (second,) = farm.told("b", Request)
+    farm.answer("b", second)
+    assert [reply.status for reply in farm.replies] == ["ok", "ok"]
+
+    farm.at(1.1)
+    farm.ask()
+    assert len(farm.told("a", Request)) == 1
+
+
 def test_a_server_that_is_not_there_is_passed_over_and_a_single_one_costs_the_connect_timeout_once(
     world: Callable[..., World],
 ) -> None:
