@@ -315,7 +315,8 @@ class Asker(Process):
         self.open[number] = question
         if self.met:
             budget = max(0.0, question.until - self.now)
-            self.say(Request(number, "k", question.body, budget, memory=question.memory))
+            others = not self.calm and self.random.random() < 0.3
+            self.say(Request(number, "k", question.body, budget, memory=question.memory, others=others))
             if question.cancel:
                 self.later(self.random.expovariate(2), lambda: self.cancel(number))
 

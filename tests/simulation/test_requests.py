@@ -33,7 +33,7 @@ def test_what_these_worlds_are_for_does_happen_in_them() -> None:
         world.run()
         for asker in world.askers:
             heard.update(asker.heard)
-    assert heard.keys() >= {"ok", "no_proof", "deadline", "error", "silence"}, heard
+    assert heard.keys() >= {"ok", "no_proof", "deadline", "error", "busy", "silence"}, heard
 
 
 def forget(self: Volatile, server: Any, trouble: str, now: float) -> None:
