@@ -65,7 +65,9 @@ from .manager_bulk import ManagerBulk
 from .offload import Offload
 from .outgoing import Outgoing
 from .peers import Peer
+from .porter import Porter
 from .remembered import Remembered
+from .roster import Roster
 from .volatile_log import log_reply
 
 log = logging.getLogger("computefarm.taskmanager")
@@ -78,9 +80,6 @@ PACE_S = 0.003
 
 PRESSED = 8
 """Tasks lying ready per connected process from which on the manager takes its time."""
-
-REPORT_S = 1.0
-"""Between two reports of who was turned away."""
 
 
 class TaskManagerService:
@@ -110,22 +109,17 @@ class TaskManagerService:
         self.epoch = secrets.token_hex(8)
         self.farm = farm
         self._storage = Offload("cf-storage")
+        self._roster = Roster(end, LEASE_BEATS * heartbeat_s)
         self._desk = LogDesk(
-            farm_log, say=self._tell, goes_on=lambda run: self.core.goes_on(run), workers=self._workers_on
+            farm_log,
+            say=self._tell,
+            goes_on=lambda run: self.core.goes_on(run),
+            workers=self._roster.workers_on,
         )
         self._inside: dict[str, Callable[[FromManager], None]] = {}
         """Peers that are parts of this process."""
         self._replies: list[tuple[str, Reply]] = []
         """Sent in this turn, to whom: to be logged."""
-        self._routes: dict[bytes, Peer] = {}
-        self._peers: dict[str, Peer] = {}
-        self._by_boot: dict[tuple[str, str], Peer] = {}
-        self._uncontrolled: dict[str, float] = {}
-        """Peers without a control connection, and when they are forgotten."""
-        self._left: dict[tuple[str, str], float] = {}
-        """Processes that said goodbye, and when: their second connection may be heard of only afterwards."""
-        self._patience_s = LEASE_BEATS * heartbeat_s
-        self._counter = 0
 
     # --- the loop's side ---
 
@@ -147,14 +141,14 @@ class TaskManagerService:
             lineage=self._journal.lineage if self._journal is not None else "",
         )
         self._gate = Gate(self._end, self.core, time.time)
-        self._report_at = loop.clock()
+        self._porter = Porter(self._end, self._roster, self._enrolment, loop.clock)
         self._outgoing = Outgoing(self._end, clock=loop.clock, choked=self._choked)
         self._remembered = Remembered(self._store, self._results, self._storage, self._learn)
         self._bulk = ManagerBulk(
             self._end,
             self._store,
             self._storage,
-            route=self._bulk_route,
+            route=self._roster.bulk_route,
             arrived=lambda digests: self._learn(Arrived(tuple(digests))),
             failed=self._pull_failed,
             greedy=self._greedy,
@@ -180,10 +174,8 @@ class TaskManagerService:
         self._obey(self.core.tick(now))
         self._bulk.puller.tick(now)
         self._desk.tick(now)
-        for name in [name for name, until in self._uncontrolled.items() if now >= until]:
+        for name in self._roster.overdue(now):
             self._drop(name, "it has no control connection")
-        for boot in [boot for boot, at in self._left.items() if now >= at + self._patience_s]:
-            del self._left[boot]
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the core's and the puller's deadline."""
@@ -202,7 +194,7 @@ class TaskManagerService:
 
     def pace(self) -> float:
         """Wait for company while every worker has tasks lying ready."""
-        return PACE_S if self.core.sent_ahead >= PRESSED * max(1, len(self._peers)) else 0.0
+        return PACE_S if self.core.sent_ahead >= PRESSED * max(1, len(self._roster)) else 0.0
 
     def flush(self) -> None:
         """Hand what was gathered to the journal, the storage thread and the sockets."""
@@ -225,7 +217,7 @@ class TaskManagerService:
         """
         if self._journalling is not None:
             self._journalling.close(self._loop)
-        for peer in list(self._peers.values()):
+        for peer in self._roster:
             peer.outbox.append(Disconnect("stopping", f"the TaskManager of farm {self.farm!r} is stopping"))
             self._outgoing.flush_peer(peer)
         self._storage.close(self._loop)
@@ -243,7 +235,7 @@ class TaskManagerService:
             began, idle = clock(), 1.0
             try:
                 if incoming.identity.invited:
-                    self._invited(incoming)
+                    self._reply(incoming.route, self._porter.invited(incoming))
                 else:
                     idle = self._accept(incoming)
             except ProtocolError as error:
@@ -251,60 +243,23 @@ class TaskManagerService:
                 self._reply(incoming.route, Disconnect("protocol", str(error)))
             if idle:
                 self._gate.spend(incoming, (clock() - began) * idle, self._clock())
-        self._report_refusals()
+        self._porter.report(self.core.oddities)
         for route in self._end.departed():
             self._departed(route)
 
-    def _report_refusals(self) -> None:
-        """Log who was turned away, equal cases in one line, so that a flood of them fills no disk."""
-        now = self._clock()
-        if now < self._report_at:
-            return
-        for name, text in self.core.oddities():
-            peer = self._peers.get(name)
-            if peer is not None and peer.control is not None:
-                self._end.refuse(peer.control, text)
-        refusals = self._end.refusals()
-        for refusal in refusals:
-            log.warning("%s", refusal)
-        for complaint in self._end.complaints():
-            log.warning("%s", complaint)
-        if refusals:
-            self._report_at = now + REPORT_S
-
     def _departed(self, route: bytes) -> None:
         """A connection ended by itself; the process behind it has a grace to come back."""
-        peer = self._routes.pop(route, None)
-        if peer is None:
-            return  # its process has connected anew already
-        if peer.bulk == route:
-            peer.bulk = None
-            if not peer.met:
-                # The late greeting of a process that has said goodbye.
-                self._drop(peer.name)
-        if peer.control == route:
-            peer.control = None
-            peer.forget_unsent()
-            self._uncontrolled[peer.name] = self._clock() + self._patience_s
+        peer, channel = self._roster.unplugged(route, self._clock())
+        if peer is not None and channel == "control":
             self._learn(Gone(peer.name))
-
-    def _invited(self, incoming: Incoming) -> None:
-        """A key out of an invitation may say one thing: Join."""
-        answer: FromManager = Disconnect("role", "an invitation is good for joining and nothing else")
-        try:
-            messages = decode_to_manager(incoming.body)
-        except ProtocolError as error:
-            messages = []
-            answer = Disconnect("protocol", str(error))
-        if len(messages) == 1 and isinstance(messages[0], Join) and self._enrolment is not None:
-            answer = self._enrolment.join(incoming.identity, messages[0], time.time())
-            log.info("invitation of role %s: %s", incoming.identity.enrols, answer)
-        self._reply(incoming.route, answer)
+        elif peer is not None and not peer.met:
+            # The late greeting of a process that has said goodbye.
+            self._drop(peer.name)
 
     def _accept(self, incoming: Incoming) -> float:
         """Do what a frame says; return what part of it moved no task."""
         messages = decode_to_manager(incoming.body)
-        peer = self._routes.get(incoming.route)
+        peer = self._roster.behind(incoming.route)
         now = self._clock()
         idle = 0
         if peer is not None:
@@ -360,7 +315,7 @@ class TaskManagerService:
                         idle += 1
                         self._end.refuse(incoming.route, "a page of output that nobody asked for")
                 case Goodbye():
-                    self._left[peer.owner, peer.hello.boot] = now
+                    self._roster.said_goodbye(peer, now)
                     self._obey(self.core.receive(peer.name, message, now))
                 case _:
                     self._obey(self.core.receive(peer.name, message, now))
@@ -383,53 +338,30 @@ class TaskManagerService:
             self._reply(incoming.route, Disconnect("role", text))
             return None
         role = self._gate.role_of(identity, hello.role)
-        peer = self._by_boot.get((identity.key, hello.boot))
-        if (identity.key, hello.boot) in self._left and hello.channel == "bulk":
-            self._end.drop(incoming.route)
+        peer = self._roster.greet(incoming, hello, role, now)
+        if peer is None:
             return None
-        if peer is None or peer.role != role:
-            self._counter += 1
-            peer = Peer(f"{hello.role}-{self._counter}", identity.key, role, hello)
-            where = self._end.address_of(incoming.route)
-            peer.who = f"{peer.name} ({hello.hostname}, key {identity.name} at {where or 'this process'})"
-            self._by_boot[identity.key, hello.boot] = peer
-            self._peers[peer.name] = peer
-        self._routes[incoming.route] = peer
         if hello.channel == "bulk":
-            self._forget_route(peer.bulk)
-            peer.bulk = incoming.route
-            if peer.control is None:
-                self._uncontrolled.setdefault(peer.name, now + self._patience_s)
             self._bulk.restart(peer.name)
-        else:
-            self._forget_route(peer.control)
-            peer.control, peer.met = incoming.route, True
-            self._uncontrolled.pop(peer.name, None)
-            peer.forget_unsent()
-            if self._journalling is not None:
-                self._journalling.forget(peer.name)
-            self._obey(self.core.connect(peer.name, role, hello, now, owner=identity.key))
+            return peer
+        if self._journalling is not None:
+            self._journalling.forget(peer.name)
+        self._obey(self.core.connect(peer.name, role, hello, now, owner=identity.key))
         return peer
-
-    def _forget_route(self, route: bytes | None) -> None:
-        if route is not None:
-            self._routes.pop(route, None)
-            self._end.drop(route)
 
     def _relay(self, peer: Peer, output: Output, now: float) -> None:
         """Write a task's lines down, and pass them on to its clients; they never enter the core."""
         if self.core.holds(peer.name, output.key, output.attempt):
             self._desk.output(self.core.source(output.key), output)
             for name, session, task in self.core.watchers(output.key, output.attempt):
-                client = self._peers.get(name)
+                client = self._roster.get(name)
                 if client is not None:
                     self._outgoing.say(client, TaskOutput(session, task, output.attempt, output.pieces))
         self._obey(self.core.receive(peer.name, Heartbeat(), now))
 
     def admit(self, hello: Hello, hear: Callable[[FromManager], None]) -> Callable[[ToManager], None]:
         """Let a part of this process be a peer; return by what it speaks. It hears `Disconnect` last."""
-        self._counter += 1
-        name = f"{hello.role}-{self._counter}"
+        name = self._roster.new_name(hello.role)
         self._inside[name] = hear
         self._obey(self.core.connect(name, hello.role, hello, self._clock()))
         return lambda message: self._obey(self.core.receive(name, message, self._clock()))
@@ -457,13 +389,8 @@ class TaskManagerService:
                 case Drop(peer=name, reason=reason):
                     self._drop(name, reason)
 
-    def _workers_on(self, host: str) -> list[str]:
-        """Return the workers that are connected from a machine of this name."""
-        found = self._peers.values()
-        return [peer.name for peer in found if peer.role == "worker" and peer.hello.hostname == host]
-
     def _tell(self, name: str, message: FromManager) -> None:
-        peer = self._peers.get(name)
+        peer = self._roster.get(name)
         if peer is not None:
             self._outgoing.say(peer, message)
 
@@ -472,7 +399,7 @@ class TaskManagerService:
         if hear is not None:
             hear(command.message)
             return
-        peer = self._peers.get(command.peer)
+        peer = self._roster.get(command.peer)
         if peer is None:
             return
         message = command.message
@@ -488,46 +415,37 @@ class TaskManagerService:
         hear = self._inside.pop(name, None)
         if hear is not None:
             hear(Disconnect("gone", reason))
-        peer = self._peers.pop(name, None)
+        peer = self._roster.remove(name)
         if peer is None:
             return
         level = logging.INFO if reason else logging.DEBUG
         log.log(level, "%s is gone: %s", peer.who, reason or "it said goodbye")
         self._outgoing.flush_peer(peer)
         self._outgoing.forget(peer)
-        self._uncontrolled.pop(name, None)
-        self._forget_route(peer.control)
-        self._forget_route(peer.bulk)
-        boot = (peer.owner, peer.hello.boot)
-        if self._by_boot.get(boot) is peer:
-            del self._by_boot[boot]
+        self._roster.forget(peer)
         self._bulk.forget(name)
         self._desk.forget(name)
 
     # --- what goes wrong ---
 
     def _pull_failed(self, peer: str, digests: list[Digest], text: str) -> None:
-        known = self._peers.get(peer)
+        known = self._roster.get(peer)
         log.warning("%s cannot deliver %d files: %s", known.who if known else peer, len(digests), text)
-        if peer in self._peers:
+        if peer in self._roster:
             self._obey(self.core.receive(peer, Absent(tuple(digests)), self._clock()))
 
     def _choked(self, peer: Peer) -> None:
-        if peer.name in self._peers:
+        if peer.name in self._roster:
             log.warning("%s does not read; dropped", peer.who)
             self._learn(Gone(peer.name))
             self._drop(peer.name, "does not read")
 
     def _greedy(self, name: str) -> None:
-        peer = self._peers.get(name)
+        peer = self._roster.get(name)
         if peer is not None and peer.bulk is not None:
             self._end.refuse(peer.bulk, "it asked for files and does not read them")
             self._learn(Gone(name))
             self._drop(name, "does not read the files it asked for")
-
-    def _bulk_route(self, name: str) -> bytes | None:
-        peer = self._peers.get(name)
-        return peer.bulk if peer is not None else None
 
     def _reply(self, route: bytes, message: FromManager) -> None:
         self._end.send(route, encode([message]))
