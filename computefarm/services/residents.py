@@ -61,11 +61,13 @@ class Residents:
         ready: Callable[[Tags], None],
         alive: Callable[[], None],
         posts: Sequence[Post] = (),
+        together: bool = False,
     ) -> None:
         """`ready` is told what to announce, when all are warm and whenever it changes.
 
         `command` computes on the CPU: in every slot, or where `posts` says nothing else or a GPU has failed.
-        `alive` is called while there is work, to say so.
+        `alive` is called while there is work, to say so. `together`: there is nothing left to compile, so
+        all processes may start at once.
         """
         hidden = (("CUDA_VISIBLE_DEVICES", ""),) if posts else ()
         self._spare = Post(tuple(command), Place("cpu", env=hidden))
@@ -81,6 +83,7 @@ class Residents:
         self._queue: deque[Job] = deque()
         self._announced: Tags | None = None
         self._failures = 0
+        self._together = together
         self._start_at: float | None = None
         self._beat_at = 0.0
         self._closed = False
@@ -88,10 +91,10 @@ class Residents:
     # --- the loop's side ------------------------------------------------------------------------------
 
     def attach(self, loop: Loop) -> None:
-        """Start the first process."""
+        """Start the first process, or all of them."""
         self._loop = loop
         self._clock = loop.clock
-        self._start(0)
+        self._fill()
 
     def tick(self, now: float) -> None:
         """Drop what is late, kill what does not stop, start what is missing, and say that we live."""
@@ -229,12 +232,12 @@ class Residents:
         self._loop.watch(process.fileno, lambda: self._readable(process))
 
     def _fill(self) -> None:
-        """Start what is missing; only one as long as none has become ready."""
+        """Start what is missing; only one as long as it may have to compile for all."""
         if self._start_at is not None or self._closed:
             return
         there = {process.post for process in self._processes}
         missing = [post for post in range(len(self._posts)) if post not in there]
-        for post in missing if self._told else missing[: 1 - len(there)]:
+        for post in missing if self._told or self._together else missing[: 1 - len(there)]:
             if self._start_at is None:
                 self._start(post)
 
@@ -353,6 +356,7 @@ class Residents:
     def _failed(self, text: str, now: float) -> None:
         rest = REST_S[min(self._failures, len(REST_S) - 1)]
         self._failures += 1
+        self._together = False
         self._start_at = now + rest
         log.error("%s; trying again in %.0f s", text, rest)
 

@@ -16,7 +16,7 @@ from computefarm.core.volatile_servers import DEVICES
 from computefarm.core.volatile_servers import MEMORY_SHARE as MEMORY_SHARE
 from computefarm.home import private_folder
 from computefarm.messages import FromManager, Heartbeat, Offer, Request, ToManager, Withdraw
-from computefarm.worker_api.resident import PlacingPlugin, ResidentPlugin
+from computefarm.worker_api.resident import PlacingPlugin, ResidentPlugin, warmed
 
 from .equip import KERNELS, Toolbox
 from .loop import Loop
@@ -40,16 +40,20 @@ class WarmCapability:
         others: Sequence[Offer],
         posts: Sequence[Post] = (),
         spare: Offer | None = None,
+        *,
+        together: bool = False,
     ) -> None:
         """`offer` is announced, with what the processes say of themselves, when they are warm.
 
         `others` is what the worker offers from the start; `posts` what to start for slots that do not all
         compute on the CPU, and `spare` is announced instead of `offer` when all of them do.
+        `together`: nothing is left to compile, so all processes may start at once.
         """
         self._offer = offer
         self._spare = spare or offer
         self._command = command
         self._slots = slots
+        self._together = together
         self._posts = tuple(posts)
         self._others = tuple(others)
         self._tags: Tags | None = None
@@ -66,6 +70,7 @@ class WarmCapability:
             ready=self._warm,
             alive=lambda: say(Heartbeat(self._residents.devices())),
             posts=self._posts,
+            together=self._together,
         )
         self._residents.attach(loop)
         log.info("%s is warming up, and offered when that is done", self._offer.capability)
@@ -166,4 +171,5 @@ def warm_capability(
         for number, place in enumerate(places, 1):
             log.info("slot %d computes on %s", number, place.unit or "the CPU")
     spare = toolbox.without(offer.capability, GPU) if posts else None
-    return WarmCapability(offer, command("cpu"), slots, at_once, posts, spare), at_once
+    together = warmed(str(folder)).exists()
+    return WarmCapability(offer, command("cpu"), slots, at_once, posts, spare, together=together), at_once

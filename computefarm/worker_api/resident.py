@@ -7,8 +7,13 @@ worker.
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import struct
+import sys
 from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -161,6 +166,17 @@ class PlacingPlugin(Protocol):
 
         Called when a capability's variant `gpu` is offered; loads no driver into this process.
         """
+
+
+def warmed(cache: str) -> Path:
+    """Return the file that is in `cache` once a process of these versions was warm on this host."""
+    versions = [sys.version, platform.node()]
+    for name in ("computefarm", "numba", "llvmlite"):
+        try:
+            versions.append(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            versions.append("")
+    return Path(cache) / f"warm-{hashlib.sha256(repr(versions).encode()).hexdigest()[:16]}"
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ from computefarm.worker_api.resident import (
     pack,
     read_ask,
     unpack,
+    warmed,
 )
 
 from .computing import Computing
@@ -165,8 +166,10 @@ def _end_with_the_worker(lifeline: int) -> None:
 
 def kept(cache: str) -> frozenset[str]:
     """Return the files of a cache of compiled code, and their versions."""
-    found = set()
+    found, ready = set(), warmed(cache)
     for path in Path(cache).rglob("*") if cache else ():
+        if path == ready:
+            continue  # that another process has become warm is nothing to load
         with contextlib.suppress(OSError):
             found.add(f"{path} {path.stat().st_mtime_ns}")
     return frozenset(found)
@@ -219,6 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             resident.warm_up(_wanted(os.environ))
             if not options.began and kept(options.cache) != before:
                 start_over(options, began)
+            with contextlib.suppress(OSError):
+                if options.cache:
+                    warmed(options.cache).touch()
             resident.serve(began)
         except (BrokenPipeError, ConnectionResetError):
             return 0

@@ -10,7 +10,7 @@ import pytest
 from computefarm.workers.recompute.kernels import pos1_plain as plain
 from computefarm.workers.recompute.kernels.pos1_known import KNOWN, request_of
 
-from computefarm.worker_api.resident import unpack
+from computefarm.worker_api.resident import unpack, warmed
 
 from .warm_process import WarmProcess
 
@@ -81,6 +81,7 @@ def test_what_had_to_compile_starts_over_once(tmp_path: Path, always: bool) -> N
         process.close()
 
     assert values["pid"] == process.popen.pid, "it is the process that the worker knows"
+    assert warmed(str(tmp_path / "cache")).exists(), "the next ones may start together"
     # A cache that keeps nothing is no reason to start over for ever.
     assert values["ballast"] == (1 if always else 0)
 

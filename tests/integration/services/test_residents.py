@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from computefarm.host.processes import children
 from computefarm.messages import DeviceLoad, Reply, Request
 from computefarm.services.loop import Loop
 from computefarm.services.resident_process import Post
@@ -118,3 +120,20 @@ def test_a_process_that_dies_at_work_is_tried_once_more_and_what_is_announced_ch
     assert part.ask().device == "cpu"
     refused = part.ask("gpu")
     assert (refused.status, "no gpu for k here any more" in refused.reason) == ("error", True)
+
+
+@pytest.mark.parametrize(("together", "at_once"), [(False, 1), (True, 3)])
+def test_the_first_process_starts_alone_where_there_may_be_something_to_compile(
+    together: bool, at_once: int
+) -> None:
+    announced: list[Tags] = []
+    before = set(children(os.getpid()))
+    residents = Residents(
+        COMMAND, 3, reply=lambda _: None, ready=announced.append, alive=lambda: None, together=together
+    )
+    loop = Loop()
+    residents.attach(loop)
+    try:
+        assert len(set(children(os.getpid())) - before) == at_once
+    finally:
+        residents.close()
