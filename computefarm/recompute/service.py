@@ -262,7 +262,8 @@ class RecomputeService:
             server.heard_at = server.asked_at = now
         server.calls[call.number] = call
         budget = max(0.0, call.until - now)
-        others = call.request.others or self._balance.others(call.tried, now)
+        # The last one that is asked keeps it until somebody there can do it.
+        others = call.request.others or (len(self._servers) > 1 and len(call.tried) <= FAILOVERS)
         sent = msgspec.structs.replace(call.request, number=call.number, budget_s=budget, others=others)
         server.link.say(sent)
         server.said_at = now
@@ -364,8 +365,9 @@ class RecomputeService:
             return
         self._release(server, call)
         again = reply.status in ("busy", "error") and self._balance.others(call.tried, now)
-        if again and reply.status == "busy":
+        if reply.status == "busy" and len(self._servers) > 1:
             self._balance.rest(server.standing, now)
+            again = True
         if not (again and self._again(call, server.standing.name, reply.reason or reply.status, now)):
             self._end(call, reply)
 

@@ -173,13 +173,15 @@ def test_a_stopped_upstream_is_found_out_within_the_connect_timeout(proxied: Pro
     proxied.until(lambda: proxied.up("a", "b"), "it again", proxied.logs)
 
 
-def test_an_upstream_whose_last_worker_is_killed_sends_its_requests_back(proxied: Proxied) -> None:
-    with proxied.client() as client:
+@pytest.mark.parametrize("way", ["proxy", "list"])
+def test_a_server_whose_last_worker_is_killed_sends_its_requests_back(proxied: Proxied, way: str) -> None:
+    both = f"{proxied['a'].host},{proxied['b'].host}"
+    with proxied.client() if way == "proxy" else proxied["p"].client(both) as client:
         futures = [client.submit(request) for request in requests(40, 50)]
         futures[5].result()
         proxied["a"].workers["wa"].kill()
         answers = [future.result() for future in futures]
-    assert right(answers)
+    assert right(answers), [one for one in answers if one.status != "ok"]
 
     proxied["a"].worker("wa", slots=2)
     proxied.until(lambda: proxied.up("a", "b"), "it again", proxied.logs)

@@ -196,7 +196,7 @@ def test_a_busy_server_is_left_alone_for_a_moment_when_there_are_others(world: C
     assert request.others
     farm.answer("a", request, "busy", "no worker answers requests there now")
     (again,) = farm.told("b", Request)
-    assert not again.others, "nobody is left"
+    assert again.others
     farm.answer("b", again)
     farm.ask()
     (second,) = farm.told("b", Request)
@@ -206,6 +206,18 @@ def test_a_busy_server_is_left_alone_for_a_moment_when_there_are_others(world: C
     farm.at(1.1)
     farm.ask()
     assert len(farm.told("a", Request)) == 1
+
+
+def test_the_last_one_that_is_asked_keeps_a_request_until_it_can_do_it(world: Callable[..., World]) -> None:
+    farm = world("a", "b").come("a")
+    farm.ask()
+    for _ in range(FAILOVERS):
+        (request,) = farm.told("a", Request)
+        assert request.others, "b may come"
+        farm.answer("a", request, "busy")
+    (last,) = farm.told("a", Request)
+    assert not last.others
+    assert farm.replies == []
 
 
 def test_a_server_that_is_not_there_is_passed_over_and_a_single_one_costs_the_connect_timeout_once(
