@@ -39,6 +39,6 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (root / "kernels.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            subprocess.run([sys.executable, "-c", COMPILE, str(cache)], check=True, timeout=240)
+            subprocess.run([sys.executable, "-c", COMPILE, str(cache)], check=True, timeout=540)
             done.touch()
     return cache
