@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,23 @@ def chiapos() -> Any:
     return pytest.importorskip("chiapos", reason="the oracle is the chiapos wheel (Linux x86-64 only)")
 
 
+@pytest.fixture(scope="session")
+def fresh_plot(chiapos: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Return what makes a plot of a size, with an id that nobody has seen; one for each size."""
+
+    @functools.cache
+    def make(k: int) -> Path:
+        folder = str(tmp_path_factory.mktemp("plots"))
+        with silent():
+            chiapos.DiskPlotter().create_plot_disk(
+                folder, folder, folder, "fresh.plot", k, b"memo", secrets.token_bytes(32), 11, 0, 4000, 2, False
+            )
+        return Path(folder) / "fresh.plot"
+
+    return make
+
+
 @pytest.fixture(scope="session", params=[18, 20])
-def plot(request: pytest.FixtureRequest, chiapos: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a plot with an id that nobody has seen."""
-    folder = str(tmp_path_factory.mktemp("plots"))
-    with silent():
-        chiapos.DiskPlotter().create_plot_disk(
-            folder,
-            folder,
-            folder,
-            "fresh.plot",
-            request.param,
-            b"memo",
-            secrets.token_bytes(32),
-            11,
-            0,
-            4000,
-            2,
-            False,
-        )
-    return Path(folder) / "fresh.plot"
+def plot(request: pytest.FixtureRequest, fresh_plot: Callable[[int], Path]) -> Path:
+    """Return a small plot."""
+    return fresh_plot(request.param)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,13 @@ def test_parts_merge_to_the_same_answer(kernel: ChiaPos1, context: Context) -> N
         assert kernel.merge(request, partials).values["proof"] == PROOFS[0].proof
 
 
-def test_fresh_plots(kernel: ChiaPos1, context: Context, plot: Path, chiapos: Any) -> None:
+@pytest.mark.parametrize("k", [18, 20, 22])
+def test_fresh_plots(
+    kernel: ChiaPos1, context: Context, fresh_plot: Callable[[int], Path], chiapos: Any, k: int
+) -> None:
     """Proofs of a plot nobody has seen; with 11 of 18 bits missing, half of them have a pair in one bucket."""
-    prover = chiapos.DiskProver(str(plot))
-    k, plot_id = prover.get_size(), prover.get_id()
+    prover = chiapos.DiskProver(str(fresh_plot(k)))
+    plot_id = prover.get_id()
     done = equal = 0
     while done < 60 or equal < 5:
         challenge = secrets.token_bytes(32)
