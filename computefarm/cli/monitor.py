@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+from pathlib import Path
 
 import zmq
 
@@ -15,6 +16,7 @@ from computefarm.errors import FarmError, Refused, UsageError
 from computefarm.home import Home, host_id, hostname
 from computefarm.host.load import LoadSampler
 from computefarm.host.pids import OwnProcesses
+from computefarm.host.policy import FILE, PolicyFile
 from computefarm.host.running import Running
 from computefarm.services.dialling import Dialler
 from computefarm.services.loop import Loop
@@ -41,6 +43,8 @@ def main() -> int:
             raise UsageError(text)
         if not 0 < arguments.interval < math.inf:
             raise UsageError(f"--interval {arguments.interval:g}: a number of seconds above 0 was expected")
+        path = Path(arguments.policy) if arguments.policy else home.config / FILE
+        policy = PolicyFile(path, required=arguments.policy is not None)
         running.claim("monitor", NAME)
     except Refused as error:
         # Two workers that start together both start a monitor; one is enough, and that is no failure.
@@ -49,7 +53,7 @@ def main() -> int:
         return fail(error, PROGRAM)
     try:
         with registered():
-            return _serve(arguments, home, running)
+            return _serve(arguments, home, running, policy)
     except FarmError as error:
         return fail(error, PROGRAM)
     except KeyboardInterrupt:
@@ -63,13 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--interval", type=float, default=3.0, metavar="SECONDS", help="between reports")
     parser.add_argument("--max-load", type=float, default=None, metavar="X", help="strict limit, per core")
+    parser.add_argument(
+        "--policy", metavar="FILE", help=f"when tasks may begin (default: {FILE} beside config.toml)"
+    )
     parser.add_argument("--farm", default=None, metavar="NAME|PATH", help="which farm to report to")
     parser.add_argument("--with-workers", action="store_true", help="end when no worker runs here any more")
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser
 
 
-def _serve(arguments: argparse.Namespace, home: Home, running: Running) -> int:
+def _serve(arguments: argparse.Namespace, home: Home, running: Running, policy: PolicyFile) -> int:
     settings = load_settings({"farm": arguments.farm}, os.environ, home)
     wanted = (lambda: bool(running.alive("worker"))) if arguments.with_workers else None
     access = wait_for_farm(home, settings.farm, wanted or (lambda: True))
@@ -88,6 +95,7 @@ def _serve(arguments: argparse.Namespace, home: Home, running: Running) -> int:
         sampler=LoadSampler(OwnProcesses(), home.cache),
         interval_s=arguments.interval,
         max_load=arguments.max_load,
+        policy=policy.current,
         wanted=wanted,
         done=loop.stop,
         dialler=dialler,

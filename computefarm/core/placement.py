@@ -166,6 +166,8 @@ def over_limit(worker: Worker, now: float) -> Refusal | None:
     if worker.max_load is not None and projected >= worker.max_load:
         return Refusal("load", f"load {projected:.2f} is at its limit of {worker.max_load:g}")
     if host.report is not None and host.report.max_load is not None and projected >= host.report.max_load:
+        if host.report.policy:
+            return Refusal("policy", host.report.policy, "host")
         text = f"load {projected:.2f} is at the owner's limit of {host.report.max_load:g}"
         return Refusal("load", text, "host")
     return None

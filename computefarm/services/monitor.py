@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
 from computefarm.host.load import LoadSampler, significant
+from computefarm.host.policy import Policy
 from computefarm.messages import Disconnect, FromManager, Goodbye, Heartbeat, LoadReport, Reported, Welcome
 from computefarm.transport.peer_end import LinkEvent, PeerEnd
 
@@ -35,12 +37,13 @@ class MonitorService:
         sampler: LoadSampler,
         interval_s: float = 3.0,
         max_load: float | None = None,
+        policy: Callable[[], Policy] = Policy,
         wanted: Callable[[], bool] | None = None,
         done: Callable[[], None] | None = None,
         dialler: Dialler | None = None,
         own: OwnRecords | None = None,
     ) -> None:
-        """`own` has this process's records for the farm's log."""
+        """`own` has this process's records for the farm's log, `policy` what the owner wants now."""
         self._own = own
         self._farm_clock = FarmClock()
         self._host = host
@@ -48,6 +51,7 @@ class MonitorService:
         self._sampler = sampler
         self._interval_s = interval_s
         self._max_load = max_load
+        self._policy = policy
         self._wanted = wanted
         self._done = done
         self._greeted = False
@@ -120,11 +124,16 @@ class MonitorService:
 
     def _sample(self, now: float) -> LoadReport:
         facts = self._sampler.sample(now)
+        policy = self._policy()
+        held = policy.holds(datetime.now(), facts.users, on_battery=facts.on_battery)
+        limits = [limit for limit in (self._max_load, policy.max_load) if limit is not None]
         return msgspec.structs.replace(
             facts,
             host=self._host,
             hostname=self._hostname,
-            max_load=self._max_load,
+            # At a limit of 0 nothing begins, whatever the load.
+            max_load=0.0 if held else min(limits, default=None),
+            policy=held,
             interval_s=self._interval_s,
             clock_offset_s=self._farm_clock.measured_s(),
         )

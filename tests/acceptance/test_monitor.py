@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,45 @@ sys.argv = ["cf-monitor", "--interval", "0.5"]
 from computefarm.cli.monitor import main
 sys.exit(main())
 """
+
+
+def test_what_the_owner_allows(farm: Callable[..., Any], until: Callable[..., None], project: Path) -> None:
+    """A policy that forbids holds tasks, saying so; when it changes, they run."""
+    made = farm(0, "shell")
+    machine = type(made.here)(made.folder / "owners")
+    made.machines.append(machine)
+    config = machine.home / "config"
+    config.mkdir(parents=True)
+    day = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][(datetime.now().weekday() + 3) % 7]
+    (config / "policy.toml").write_text(f'hours = ["{day}"]')
+    line = made.here.call("cf-taskmanager", "invite", "--role", "worker", cwd=made.folder).stdout.strip()
+    made.workers.append(machine.start("cf-worker", "--capability", "shell", "--join", line))
+    only = f"its owner lends it only {day}"
+    until(lambda: [host["policy"] for host in hosts(made)] == [only], "policy", made.logs)
+    dodo(project, """
+        def task_a():
+            return {"actions": ["echo done > a"], "targets": ["a"], "meta": needs("shell")}
+        """)
+    run = subprocess.Popen(
+        ["majordomo", "run"], cwd=project, env=made.here.environ, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until(
+            lambda: only in made.here.call("majordomo", "why", "a", cwd=project).stdout, "its reason", made.logs
+        )
+        assert run.poll() is None
+        (config / "policy.toml").write_text("users = true")
+        assert run.wait(30) == 0
+    finally:
+        run.kill()
+        run.communicate()
+    assert (project / "a").read_text() == "done\n"
+
+
+def test_bad_policies(machine: Any, tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text("hour = []")
+    for name, words in (("p.toml", "did you mean `hours`?"), ("none.toml", "there is no such file")):
+        done = machine.call("cf-monitor", "--policy", name, cwd=tmp_path)
+        assert done.returncode == 3, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
