@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import secrets
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,35 @@ def context(kernel_cache: Path) -> Context:
     return Context(cache=str(kernel_cache), scratch={})
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Keep what a C library prints from the terminal."""
-    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(null)
-
-
 @pytest.fixture(scope="session")
 def chiapos() -> Any:
     return pytest.importorskip("chiapos", reason="the oracle is the chiapos wheel (Linux x86-64 only)")
 
 
+PLOT = """
+import secrets, sys
+import chiapos
+folder, k = sys.argv[1], int(sys.argv[2])
+plotter = chiapos.DiskPlotter()
+plotter.create_plot_disk(
+    folder, folder, folder, "fresh.plot", k, b"memo", secrets.token_bytes(32), 11, 0, 4000, 2, False
+)
+"""
+
+
+def make_plot(folder: Path, k: int) -> Path:
+    """Return a plot with an id that nobody has seen.
+
+    A process of its own makes it: chiapos lets its process open no more than 600 files from then on.
+    """
+    subprocess.run([sys.executable, "-c", PLOT, str(folder), str(k)], check=True, stdout=subprocess.DEVNULL)
+    return folder / "fresh.plot"
+
+
 @pytest.fixture(scope="session")
 def fresh_plot(chiapos: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Return what makes a plot of a size, with an id that nobody has seen; one for each size."""
-
-    @functools.cache
-    def make(k: int) -> Path:
-        folder = str(tmp_path_factory.mktemp("plots"))
-        with silent():
-            chiapos.DiskPlotter().create_plot_disk(
-                folder, folder, folder, "fresh.plot", k, b"memo", secrets.token_bytes(32), 11, 0, 4000, 2, False
-            )
-        return Path(folder) / "fresh.plot"
-
-    return make
+    """Return what makes a plot of a size; one for each size."""
+    return functools.cache(lambda k: make_plot(tmp_path_factory.mktemp("plots"), k))
 
 
 @pytest.fixture(scope="session", params=[18, 20])

@@ -20,7 +20,7 @@ from computefarm.workers.recompute.plot.reader import Plot
 from computefarm.worker_api.kernel import Context, answer
 
 from . import green_reaper
-from .conftest import silent
+from .conftest import make_plot
 
 pytest.importorskip("numpy", reason="the writer of compressed plots needs numpy")
 if green_reaper.library() is None:
@@ -51,25 +51,7 @@ class SmallPlot(Plot):
 
 @pytest.fixture(scope="module")
 def original(chiapos: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = str(tmp_path_factory.mktemp("plots"))
-    with silent():
-        chiapos.DiskPlotter().create_plot_disk(
-            *(
-                folder,
-                folder,
-                folder,
-                "small.plot",
-                K,
-                b"memo",
-                secrets.token_bytes(32),
-                11,
-                0,
-                4000,
-                2,
-                False,
-            )
-        )
-    return Path(folder) / "small.plot"
+    return make_plot(tmp_path_factory.mktemp("plots"), K)
 
 
 @pytest.fixture(scope="module")
