@@ -51,6 +51,7 @@ class Volatile:
         self._servers: dict[str, Server] = {}
         self._passes_on = False
         """There is an upstream."""
+        self._settled = False
 
     @property
     def queued(self) -> int:
@@ -136,6 +137,10 @@ class Volatile:
             self._leave(peer, number, now)
         for ticket in self._book.overdue(now):
             self._late(ticket, now)
+        if not self._settled and now >= self._tables.settled_at:
+            self._settled = True
+            self._meet()
+            self._refuse_waiting(now)
         self._book.forget_turns(here)
 
     def next_deadline(self) -> float | None:
@@ -190,6 +195,18 @@ class Volatile:
             return ""
         told = "; ".join(f"{name} {reason}" for reason, name in list(reasons.items())[:3])
         return f"no worker can do this: {told}"
+
+    def _refuse_waiting(self, now: float) -> None:
+        """Refuse what came while workers might still have come, and nobody who has come can ever answer."""
+        for ticket in [ticket for ticket in self._book.tickets.values() if not ticket.worker]:
+            reason = self._impossible(ticket.request)
+            if reason:
+                askers = list(ticket.askers)
+                self._book.drop(ticket, askers)
+                for asker in askers:
+                    reply = Reply(asker.number, "error", reason, attempts=0, about=ticket.about)
+                    self._tables.say(asker.peer, reply, now)
+                self._book.forget(ticket)
 
     def _leave(self, peer: PeerId, number: int, now: float) -> None:
         deserted = self._book.leave(peer, number)

@@ -266,6 +266,20 @@ def test_what_no_worker_can_do_is_refused_with_what_they_have() -> None:
         assert reason.startswith("no worker can do this: w1 ")
 
 
+def test_what_came_before_the_workers_had_time_to_come_is_refused_when_they_had() -> None:
+    farm = Farm(settled=False).worker("w1", 1, offer()).client()
+    ask(farm, 1, kernel="chia.pos1", budget_s=60.0)
+    assert farm.told("c1", Reply) == []
+
+    farm.alive("w1", "c1").at(farm.now + 3.0)
+    farm.alive("w1", "c1").at(farm.now + 3.1)
+
+    (reply,) = farm.told("c1", Reply)
+    assert (reply.status, reply.attempts) == ("error", 0)
+    assert "no worker can do this: w1 has no kernel chia.pos1" in reply.reason
+    assert farm.manager.status(farm.now).requests == 0
+
+
 def test_jobs_that_do_not_fit_together_run_one_after_the_other() -> None:
     farm = farm_of("w1", slots=4, memory=9 << 30)
 
